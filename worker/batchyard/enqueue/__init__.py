@@ -1,0 +1,1 @@
+"""Turns a job's input into batches, in order, resumably."""

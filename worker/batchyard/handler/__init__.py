@@ -1,0 +1,1 @@
+"""The user's handler: found, checked against the contract, constructed."""

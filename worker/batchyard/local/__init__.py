@@ -1,0 +1,1 @@
+"""Runs a whole job on one machine."""

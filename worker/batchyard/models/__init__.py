@@ -1,0 +1,1 @@
+"""SavedModel folders: which layouts are accepted, and what the server is told to load."""

@@ -1,0 +1,1 @@
+"""A job's results: parts, errors, manifest."""

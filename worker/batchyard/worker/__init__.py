@@ -1,0 +1,1 @@
+"""The worker: leases batches, runs them in supervised handler processes, settles them."""
