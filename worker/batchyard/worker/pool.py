@@ -1,0 +1,337 @@
+"""The handler processes of one worker: kept alive, fed, timed out; each death turned into the outcome of its batches.
+
+Between ``handler_process`` (one child) and ``loop`` (the queue): it knows works and outcomes, no leases and no acks.
+"""
+
+import itertools
+import json
+import selectors
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from batchyard.queue.port import COMPLETION, Failure
+from batchyard.worker import core, frames
+from batchyard.worker.frames import Frame, Kind
+from batchyard.worker.handler_process import HandlerProcess, is_out_of_processes
+from batchyard.worker.outcomes import AttemptFailed, End, GivenBack, Outcome, Refused, Succeeded, Work, share_out
+from batchyard.worker.tags import Line
+
+_NEIGHBOURS_GRACE = 5.0  # seconds that other threads' batches get when one batch of their process timed out
+_STACK_SECONDS = 0.3  # for faulthandler to write the stacks
+_FAILURES_IN_A_ROW = 10
+_REFUSALS = 3  # constructor exceptions before a handler that never stood is called invalid
+
+
+@dataclass(slots=True)
+class _Member:
+    process: HandlerProcess
+    completed: int = 0
+    last_result: float = 0.0
+    alone: bool = False
+    stack_at: float | None = None
+    kill_at: float | None = None
+    wants_job_spec: bool = False
+    said_why: bool = False  # it reported its own end (INVALID, INIT_ERROR)
+
+
+class Pool:
+    """``processes`` children with ``threads`` batches each; single-threaded, driven by the loop."""
+
+    def __init__(
+        self,
+        size: int,
+        threads: int,
+        init: dict[str, Any],
+        batch_timeout: float | None,
+        selector: selectors.BaseSelector,
+        on_line: Callable[[int, str, Line], None],
+        say: Callable[[str, str], None],
+        worker: str,
+    ) -> None:
+        self._size, self._threads, self._init = size, threads, init
+        self._timeout = batch_timeout
+        self._selector = selector
+        self._on_line, self._say, self._worker = on_line, say, worker
+        self._members: dict[int, _Member] = {}
+        self._start_at = dict.fromkeys(range(size), 0.0)
+        self._failures = 0
+        self._ever_ready = False
+        self._seq = itertools.count(1)
+        self._suspects: deque[Work] = deque()
+        self._outcomes: list[Outcome] = []
+        self._stopping = False
+        self.has_on_job_complete = False  # known, and true to the end, once one process has stood
+        self.refused: Refused | None = None
+        self.seconds_a_batch: float | None = None
+        self.job_spec: dict[str, Any] | None = None
+
+    # --- what the loop asks ---
+    @property
+    def ready(self) -> list[_Member]:
+        """The members whose handler stands."""
+        return [m for m in self._members.values() if m.process.is_ready and not m.process.is_doomed]
+
+    @property
+    def in_hand(self) -> int:
+        """Works in processes, suspects that wait for a process of their own included."""
+        return len(self._suspects) + sum(len(m.process.in_hand) for m in self._members.values())
+
+    def room(self) -> int:
+        """Return how many works ``feed`` would take now."""
+        depth = core.feed_depth(self._threads, self.seconds_a_batch)
+        return sum(max(0, depth - len(m.process.in_hand)) for m in self._open_members())
+
+    def _open_members(self) -> list[_Member]:
+        members = [m for m in self.ready if not m.alone]
+        return members[1:] if self._suspects and members else members  # the first one empties for the next suspect
+
+    def take_outcomes(self) -> list[Outcome]:
+        """Return what ended since the last call."""
+        found, self._outcomes = self._outcomes, []
+        return found
+
+    # --- feeding ---
+    def feed(self, work: Work) -> bool:
+        """Hand ``work`` to the process with the least in hand; False when none has room."""
+        depth = core.feed_depth(self._threads, self.seconds_a_batch)
+        member = min(self._open_members(), key=lambda m: len(m.process.in_hand), default=None)
+        if member is None or len(member.process.in_hand) >= depth:
+            return False
+        self._hand(member, work)
+        return True
+
+    def _hand(self, member: _Member, work: Work) -> None:
+        seq = next(self._seq)
+        work.fed_at = time.monotonic()
+        member.process.in_hand[seq] = work
+        delivery = work.delivery
+        if delivery.index == COMPLETION:
+            member.process.send(Kind.COMPLETE, seq)
+        else:
+            prefix = frames.batch_prefix(delivery.index, delivery.attempts + 1)
+            member.process.send(Kind.BATCH, seq, prefix, delivery.body)
+        self._watch(member)
+
+    def _feed_suspects(self) -> None:
+        while self._suspects:
+            member = next((m for m in self.ready if not m.process.in_hand), None)
+            if member is None:
+                return
+            member.alone = True
+            self._hand(member, self._suspects.popleft())
+
+    # --- the clock ---
+    def tick(self, now: float) -> None:
+        """Start what is missing, time out what runs too long, answer who waits for the job's facts."""
+        if not self._stopping and self.refused is None:
+            for number, due in list(self._start_at.items()):
+                if due <= now:
+                    self._start(number, now)
+        for number, member in list(self._members.items()):
+            if member.process.pidfd is None and member.process.is_dead():
+                self._bury(number)
+                continue
+            if member.wants_job_spec and self.job_spec is not None:
+                member.wants_job_spec = False
+                member.process.send(Kind.JOB_SPEC, 0, json.dumps(self.job_spec).encode())
+                self._watch(member)
+            self._check_timeouts(member, now)
+        self._feed_suspects()
+
+    def _check_timeouts(self, member: _Member, now: float) -> None:
+        process = member.process
+        if self._timeout is not None and not process.is_doomed and process.in_hand:
+            for seq, start in process.running().items():
+                work = process.in_hand[seq]
+                if work.delivery.index != COMPLETION and now - start > self._timeout:
+                    work.timed_out = process.is_doomed = True
+            if process.is_doomed:
+                process.ask_for_stack()
+                others = any(not process.in_hand[seq].timed_out for seq in process.running())
+                member.kill_at = now + (_NEIGHBOURS_GRACE if others else _STACK_SECONDS)
+        if member.kill_at is not None:
+            running = process.running()
+            if now >= member.kill_at or all(process.in_hand[seq].timed_out for seq in running):
+                if member.stack_at is None:
+                    member.stack_at = now + _STACK_SECONDS  # the stacks are written while neighbours finish
+                if now >= member.stack_at or now >= member.kill_at:
+                    process.kill()
+
+    def _start(self, number: int, now: float) -> None:
+        try:
+            process = HandlerProcess(number, self._threads, self._init)
+        except OSError as error:
+            if not is_out_of_processes(error):
+                raise
+            self._say("WARNING", f"cannot start a handler process: {error}; trying again in 5 s")
+            self._start_at[number] = now + 5.0
+            return
+        del self._start_at[number]
+        member = self._members[number] = _Member(process)
+        self._selector.register(process.channel, selectors.EVENT_READ, lambda m: self._on_channel(number, m))
+        for name, pipe in process.pipes.items():
+            self._selector.register(pipe.fd, selectors.EVENT_READ, lambda _m, n=name: self._on_pipe(number, n))
+        if process.pidfd is not None:
+            self._selector.register(process.pidfd, selectors.EVENT_READ, lambda _m: self._bury(number))
+        self._watch(member)
+
+    def _watch(self, member: _Member) -> None:
+        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if member.process.wants_to_send else 0)
+        key = self._selector.get_key(member.process.channel)
+        if key.events != events:
+            self._selector.modify(member.process.channel, events, key.data)
+
+    # --- hearing ---
+    def _on_channel(self, number: int, mask: int) -> None:
+        member = self._members.get(number)
+        if member is None:
+            return
+        if mask & selectors.EVENT_WRITE:
+            member.process.flush()
+        if mask & selectors.EVENT_READ:
+            for frame in member.process.read():
+                self._hear(member, frame)
+        self._watch(member)
+
+    def _on_pipe(self, number: int, name: str) -> None:
+        member = self._members.get(number)
+        if member is None:
+            return
+        pipe = member.process.pipes[name]
+        lines = pipe.read()
+        if lines is None:  # the process closed it; its death is told elsewhere
+            self._selector.unregister(pipe.fd)
+            return
+        for line in lines:
+            self._user_line(member, name, line)
+
+    def _user_line(self, member: _Member, name: str, line: Line) -> None:
+        member.process.last_lines.append(line.text)
+        if line.batch is None and len(running := member.process.running()) == 1:
+            delivery = member.process.in_hand[next(iter(running))].delivery
+            line = Line(line.text, delivery.index, delivery.attempts + 1, line.level)
+        self._on_line(member.process.number, name, line)
+
+    def _hear(self, member: _Member, frame: Frame) -> None:
+        match frame.kind:
+            case Kind.READY:
+                member.process.is_ready = self._ever_ready = True
+                self.has_on_job_complete = json.loads(frame.body)["on_job_complete"]
+                self._feed_suspects()
+            case Kind.WANTS_JOB_SPEC:
+                member.wants_job_spec = True
+            case Kind.INVALID:
+                member.said_why = True
+                told = json.loads(frame.body)
+                self.refused = self.refused or Refused(told["reason"], told["message"])
+            case Kind.INIT_ERROR:
+                member.said_why = True
+                self._constructor_raised(json.loads(frame.body))
+            case Kind.RESULT | Kind.ERROR:
+                work = member.process.in_hand.pop(frame.seq, None)
+                if work is not None:
+                    self._ended(member, work, frame)
+            case _:
+                raise ValueError(f"a handler process sent {frame.kind.name}")
+
+    def _ended(self, member: _Member, work: Work, frame: Frame) -> None:
+        now = time.monotonic()
+        took = now - max(work.fed_at, member.last_result)
+        member.last_result = now
+        member.completed += 1
+        member.alone = False
+        self._failures = 0
+        known = self.seconds_a_batch
+        self.seconds_a_batch = took if known is None else known * 0.9 + took * 0.1
+        if frame.kind is Kind.RESULT:
+            self._outcomes.append(Succeeded(work, frame.body))
+            return
+        told = json.loads(frame.body)
+        if told["transient"]:
+            self._outcomes.append(GivenBack(work, told["error"], transient=True))
+        else:
+            failure = Failure("HandlerError", told["error"], told["detail"], time.time(), self._worker)
+            self._outcomes.append(AttemptFailed(work, failure))
+
+    def _constructor_raised(self, told: dict[str, Any]) -> None:
+        self._say("WARNING" if told["transient"] else "ERROR", f"the handler's constructor raised {told['error']}")
+        if told["transient"]:
+            return
+        self._failures += 1
+        if not self._ever_ready and self._failures >= _REFUSALS:
+            text = f"Handler.__init__ raised {told['error']}\n\n{told['detail']}"
+            self.refused = self.refused or Refused("HandlerInvalid", text)
+
+    # --- deaths ---
+    def _bury(self, number: int) -> None:
+        member = self._members.pop(number, None)
+        if member is None:
+            return
+        process = member.process
+        for frame in process.drain():
+            self._hear(member, frame)
+        for name, line in process.drain_lines():
+            self._user_line(member, name, line)
+        running = process.running()
+        stack = process.stack()
+        self._unregister(process)
+        code = process.bury()
+        self._share_out(member, running, code, stack)
+        self._start_at[number] = time.monotonic() + self._pause(member, running, code)
+
+    def _unregister(self, process: HandlerProcess) -> None:
+        pipes = [pipe.fd for pipe in process.pipes.values()]
+        for watched in (process.channel, process.pidfd, *pipes):
+            if watched is not None and watched in self._selector.get_map():
+                self._selector.unregister(watched)
+
+    def _share_out(self, member: _Member, running: dict[int, float], code: int, stack: str) -> None:
+        """Give each batch that the dead process held its outcome."""
+        process = member.process
+        told = core.death(code)
+        end = End(
+            running, told, stack, list(process.last_lines), self._timeout, self._worker, stopping=self._stopping
+        )
+        outcomes, suspects = share_out(process.in_hand, end, time.time())
+        self._outcomes += outcomes
+        self._suspects += suspects
+        timed_out = any(work.timed_out for work in process.in_hand.values())
+        if not (self._stopping or timed_out or self.refused) and (running or process.is_ready):
+            self._say("WARNING", f"handler process {process.number} {told}; starting another")
+
+    def _pause(self, member: _Member, running: dict[int, float], code: int) -> float:
+        """Return the seconds before a replacement starts; give up after ten deaths in a row without a batch run."""
+        if member.completed or running or self._stopping:
+            return 0.0
+        if member.said_why:  # counted when it was said
+            return 0.2 * 2.0 ** min(self._failures, 6)
+        self._failures += 1
+        if self._failures >= _FAILURES_IN_A_ROW:
+            last = "\n".join(member.process.last_lines)
+            text = f"{self._failures} handler processes in a row {core.death(code)} before they ran a batch\n{last}"
+            self.refused = self.refused or Refused(None, text)
+        return 0.1 * 2.0 ** min(self._failures, 6)
+
+    # --- the end ---
+    def stop(self) -> None:
+        """Let idle processes go; nothing is fed any more."""
+        self._stopping = True
+        for member in self._members.values():
+            member.process.send(Kind.STOP, 0)
+            self._watch(member)
+
+    def give_up(self) -> None:
+        """Kill every process; what they held is given back."""
+        self._stopping = True
+        for member in self._members.values():
+            member.process.kill()
+        self._outcomes += [GivenBack(work, "the worker stops") for work in self._suspects]
+        self._suspects.clear()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether every process is gone."""
+        return not self._members
