@@ -179,7 +179,7 @@ def _unknown(name: str, free: list[str], rule: Rule) -> str:
     if home and home != rule.name:
         keep = f" (keep it there as self.{name})" if home == "__init__" else ""
         return f"{what}: {name} is given to {home}{keep}"
-    near = nearest(name, free)
+    near = nearest(name, free) or next((valid for valid in free if name in valid), None)
     return f"{what} (did you mean {near!r}?)" if near else what
 
 

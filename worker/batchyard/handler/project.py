@@ -46,7 +46,7 @@ def read_dotenv(project: Path) -> dict[str, str]:
     file = project / ".env"
     if not file.is_file():
         return {}
-    from dotenv import dotenv_values
+    from dotenv.main import DotEnv
     from dotenv.parser import parse_stream
 
     try:
@@ -55,7 +55,8 @@ def read_dotenv(project: Path) -> dict[str, str]:
                 if binding.error:
                     text = binding.original.string.strip()
                     raise HandlerInvalid(f".env, line {binding.original.line}: found {text!r}, expected NAME=value.")
-        return {name: value for name, value in dotenv_values(file).items() if value is not None}
+        values = DotEnv(file, encoding="utf-8", override=False).dict()  # in ${NAME} too the process comes first
+        return {name: value for name, value in values.items() if value is not None}
     except (OSError, UnicodeDecodeError) as error:
         raise HandlerInvalid(f".env cannot be read: {error}.") from error
 
