@@ -1,0 +1,61 @@
+"""What must stay true of the tree as a whole."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def tracked() -> list[Path]:
+    listing = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout
+    return [ROOT / name for name in listing.decode().split("\0") if name and (ROOT / name).is_file()]
+
+
+def test_the_path_roots_hold_no_loose_modules_that_could_shadow_the_standard_library() -> None:
+    for root in (ROOT / "worker", ROOT / "operator"):
+        if root.exists():
+            assert not list(root.glob("*.py"))
+            shadows = {path.name for path in root.iterdir()} & sys.stdlib_module_names
+            assert not shadows
+
+
+def test_the_standard_operator_module_is_found_from_the_root() -> None:
+    code = "import collections, operator; print(operator.__file__)"
+    found = subprocess.run([sys.executable, "-S", "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert Path(found.stdout.strip()).parent != ROOT / "operator"
+
+
+def test_no_package_marker_stands_below_tests() -> None:
+    assert not list((ROOT / "tests").rglob("__init__.py"))
+
+
+def test_lock_and_build_files_hold_no_addresses() -> None:
+    locks = [path for path in tracked() if path.name in {"constraints.txt", "pyproject.toml", "Makefile", "run"}]
+    assert locks
+    assert not [path.name for path in locks if "://" in path.read_text()]
+
+
+@pytest.mark.parametrize(
+    ("module", "forbidden"),
+    [
+        pytest.param(
+            "batchyard.worker.__main__", {"tensorflow", "boto3", "grpc", "numpy", "rich", "click"}, id="worker"
+        ),
+        pytest.param(
+            "batchyard.worker.child", {"tensorflow", "boto3", "grpc", "numpy", "pydantic"}, id="handler process"
+        ),
+        pytest.param("batchyard.serving.client", {"tensorflow", "boto3", "pydantic"}, id="tensorflow_client"),
+        pytest.param("batchyard.enqueue.__main__", {"tensorflow", "boto3", "grpc", "numpy", "rich"}, id="enqueuer"),
+        pytest.param("batchyard.cli.main", {"tensorflow", "boto3", "grpc", "numpy"}, id="command"),
+    ],
+)
+def test_a_process_does_not_load_what_it_does_not_need(module: str, forbidden: set[str]) -> None:
+    code = f"import sys, json, {module}; print(json.dumps(sorted({{n.partition('.')[0] for n in sys.modules}})))"
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = set(re.findall(r'"([^"]+)"', run.stdout))
+    assert "batchyard" in loaded
+    assert not loaded & forbidden
