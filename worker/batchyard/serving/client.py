@@ -69,7 +69,7 @@ class ModelNotFound(PredictError):
 
 
 class ServerError(PredictError):
-    """The server refused a predict or failed at it. ``code``: gRPC's status name, mostly INVALID_ARGUMENT, INTERNAL."""
+    """The server refused a predict or failed at it. ``code``: gRPC's status name (INVALID_ARGUMENT, INTERNAL)."""
 
     def __init__(self, message: str, code: str = "") -> None:
         super().__init__(message)
