@@ -221,15 +221,18 @@ class SqliteQueue:
 
         return self._store.write(work)
 
-    def reclaim(self, owner: str | None) -> int:
-        """End the leases of ``owner`` (None: all) now, as lost; return how many.
+    def reclaim(self, owner: str | None, *, lost: bool = True) -> int:
+        """End the leases of ``owner`` (None: all) now; return how many.
 
-        For whoever knows that the holder is dead: its batches come back without waiting for their leases.
+        For whoever knows that the holder is dead: its batches come back without waiting for their leases. Each counts
+        as a loss, which a batch may have caused; ``lost=False`` is for an interruption from outside, and then also
+        for leases that have run out since.
         """
-        sql = (
-            "UPDATE delivery SET due = :now WHERE token IS NOT NULL AND due > :now"
-            " AND (:owner IS NULL OR owner = :owner) RETURNING id"
-        )
+        whose = "WHERE token IS NOT NULL AND (:owner IS NULL OR owner = :owner)"
+        if lost:
+            sql = f"UPDATE delivery SET due = :now {whose} AND due > :now RETURNING id"  # noqa: S608 - constants
+        else:
+            sql = f"UPDATE delivery SET due = min(due, :now), token = NULL, owner = NULL {whose} RETURNING id"  # noqa: S608
         return self._store.write(lambda now: len(self._store.execute(sql, {"owner": owner, "now": now})))
 
     def _each(self, deliveries: Sequence[Delivery], settle: Callable[[Delivery, float], bool]) -> list[bool]:
