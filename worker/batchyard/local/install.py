@@ -1,0 +1,57 @@
+"""``python -m batchyard.local.install REQUEST.json``: installs a handler's dependencies in a process of its own.
+
+A process, because pip takes minutes in which the runner must go on drawing, and because it can be killed.
+"""
+
+import sys
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from batchyard.api.errors import InvalidError
+from batchyard.api.process import die_with_parent
+from batchyard.handler.dependencies import install
+from batchyard.local.state import write_atomically
+
+_INVALID = 64
+
+
+class Request(BaseModel):
+    """What to install: ``pip`` and ``shell`` as in the manifest, into ``target``; the answer goes to ``answer``."""
+
+    model_config = ConfigDict(frozen=True)
+
+    project: Path
+    pip: str | list[str] | None
+    shell: str | None
+    target: Path
+    answer: Path
+
+
+class Answer(BaseModel):
+    """The folders to put on ``sys.path``, or why nothing was installed."""
+
+    paths: list[Path] = []
+    refused: str | None = None
+
+
+def main(arguments: list[str]) -> int:
+    """Install, write the answer, return the exit code."""
+    die_with_parent()
+    request = Request.model_validate_json(Path(arguments[0]).read_bytes())
+    try:
+        paths = install(request.project, request.pip, request.shell, request.target, _say)
+    except InvalidError as error:
+        write_atomically(request.answer, Answer(refused=str(error)).model_dump_json().encode())
+        return _INVALID
+    write_atomically(request.answer, Answer(paths=paths).model_dump_json().encode())
+    return 0
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

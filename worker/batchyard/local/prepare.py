@@ -1,0 +1,110 @@
+"""Decides what a command may do with the run it finds in the job's folder, and makes or opens the queue.
+
+Apart from ``state``, which knows how the folder is kept whole, and from ``run``, which starts at a ready queue.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from batchyard.local.finish import check_output, prepare_output
+from batchyard.local.outcome import outcome
+from batchyard.local.plan import Options, Plan
+from batchyard.local.settings import served_models
+from batchyard.local.state import JobFolder, RunRecord, RunRefused, changed_field, new_record
+from batchyard.models.local import ServedModel
+from batchyard.queue.port import State
+from batchyard.queue.sqlite import SqliteQueue
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A run whose queue is open. ``models`` are empty for a job without any."""
+
+    record: RunRecord
+    queue: SqliteQueue
+    models: Sequence[ServedModel]
+
+
+def prepare(plan: Plan, folder: JobFolder, options: Options, say: Callable[[str], None]) -> Prepared:
+    """Check what needs the job's folder, then open the run to go on with or make a new one.
+
+    Raises InvalidError before anything of an earlier run is touched.
+    """
+    record = None if options.restart else folder.read_record()
+    found = None if record is None else _look(folder)
+    if options.resume and record is not None:
+        return _resume(plan, folder, record, say)
+    _refuse_to_lose(found, say)
+    check_output(plan)
+    write_project(plan)
+    models = served_models(plan)
+    folder.forget()  # before results go: a kill from here on leaves no run that could be resumed without them
+    prepare_output(plan, is_new=True)
+    record = new_record(plan.name, plan.manifest, plan.fixed())
+    if options.resume:
+        say("nothing to resume: the job starts from the beginning")
+    return Prepared(record, folder.create(record), models)
+
+
+def _look(folder: JobFolder) -> State:
+    queue = folder.open()
+    try:
+        return queue.state()
+    finally:
+        queue.close()
+
+
+def _refuse_to_lose(found: State | None, say: Callable[[str], None]) -> None:
+    """Refuse to replace work that nobody gave up; say it when an ended run is replaced."""
+    if found is None:
+        return
+    counts = found.counts
+    if found.is_over:
+        ended = outcome(found)
+        say(f"the earlier run of this job ended as {ended.state} ({ended.reason}); this run replaces it")
+    elif counts.settled:
+        raise RunRefused(
+            f"an earlier run of this job is not finished: {counts.settled:,} of "
+            f"{counts.published:,}{'' if found.sealed else ' or more'} batches are settled. "
+            "Go on with it: --resume. Start anew and drop its results: --restart"
+        )
+
+
+def _resume(plan: Plan, folder: JobFolder, record: RunRecord, say: Callable[[str], None]) -> Prepared:
+    field = changed_field(record.fixed, plan.fixed())
+    if field is not None:
+        raise RunRefused(
+            f"{field} is not what it was when this job started, so it cannot be resumed: its batches are cut and its "
+            "results are written already. Put it back as it was, or start anew with --restart"
+        )
+    queue = folder.open()
+    state = queue.state()
+    if state.is_over and state.halt is None:
+        ended = outcome(state)
+        say(f"nothing to resume: this job ended as {ended.state}")
+        return Prepared(record, queue, [])
+    write_project(plan)
+    models = served_models(plan)
+    prepare_output(plan, is_new=False)
+    queue.reclaim(None, lost=False)  # the lock is ours: whoever held a lease is gone, by no fault of its batch
+    if state.halt is not None:
+        say(f"going on with a job that had stopped: {state.halt.reason}")
+        queue.resume()
+    counts = state.counts
+    say(f"resuming: {counts.settled:,} of {counts.published:,} batches published so far are settled")
+    return Prepared(record, queue, models)
+
+
+def write_project(plan: Plan) -> None:
+    """Write ``handler.project.inline`` into the job's folder, and only that."""
+    project = plan.job.spec.handler.project
+    if project is None or project.inline is None:
+        return
+    for name, text in project.inline.items():
+        path = plan.project / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    wanted = {plan.project / name for name in project.inline}
+    for old in [p for p in plan.project.rglob("*") if p.is_file() and p not in wanted]:
+        if "__pycache__" not in old.parts:
+            old.unlink()
