@@ -14,6 +14,7 @@ import time
 from collections import deque
 from typing import Any
 
+from batchyard.api.errors import BatchyardError
 from batchyard.api.messages import Header, decode_header
 from batchyard.queue.engines import open_queue
 from batchyard.queue.port import COMPLETION, Delivery, Queue, State
@@ -252,7 +253,7 @@ class Worker:
         try:
             with contextlib.closing(self._open()) as handle:
                 handle.halt(reason, message)
-        except Exception as error:  # noqa: BLE001 - the exit code still tells
+        except BatchyardError as error:  # the exit code still tells
             self._log.say("ERROR", f"the queue could not be told: {error}")
 
     def _check_end(self) -> None:
@@ -293,7 +294,9 @@ class Worker:
         if self._settle_by is not None and time.monotonic() > self._settle_by:
             self._settler.abandon()  # the queue is away: the leases run out by themselves
             return True
-        return not (self._pool.in_hand or self._writing or self._unsettled or self._receiver.is_alive())
+        if self._receiver.is_alive() or not self._inbox.empty():  # in this order: its last words may be an answer
+            return False
+        return not (self._pool.in_hand or self._writing or self._unsettled)
 
     def _leave(self) -> None:
         """Let handler processes end, close what is open; never longer than a few seconds."""

@@ -22,6 +22,7 @@ from batchyard.worker.tags import Line
 _NEIGHBOURS_GRACE = 5.0  # seconds that other threads' batches get when one batch of their process timed out
 _STACK_SECONDS = 0.3  # for faulthandler to write the stacks
 _FAILURES_IN_A_ROW = 10
+_WAITING_BYTES = 8 << 20
 _REFUSALS = 3  # constructor exceptions before a handler that never stood is called invalid
 
 
@@ -82,7 +83,14 @@ class Pool:
     def room(self) -> int:
         """Return how many works ``feed`` would take now."""
         depth = core.feed_depth(self._threads, self.seconds_a_batch)
-        return sum(max(0, depth - len(m.process.in_hand)) for m in self._open_members())
+        return sum(max(0, depth - len(m.process.in_hand)) for m in self._open_members() if self._has_room(m, depth))
+
+    def _has_room(self, member: _Member, depth: int) -> bool:
+        """Whether a process may be handed one more: large batches wait here once, not in every process."""
+        held = member.process.in_hand
+        if len(held) < self._threads:
+            return True
+        return len(held) < depth and sum(len(work.delivery.body) for work in held.values()) < _WAITING_BYTES
 
     def _open_members(self) -> list[_Member]:
         members = [m for m in self.ready if not m.alone]
@@ -98,7 +106,7 @@ class Pool:
         """Hand ``work`` to the process with the least in hand; False when none has room."""
         depth = core.feed_depth(self._threads, self.seconds_a_batch)
         member = min(self._open_members(), key=lambda m: len(m.process.in_hand), default=None)
-        if member is None or len(member.process.in_hand) >= depth:
+        if member is None or not self._has_room(member, depth):
             return False
         self._hand(member, work)
         return True
