@@ -170,6 +170,13 @@ class TensorflowClient:
         answer = self._call(self._predict, wire.write_request(ready.spec, inputs), ready.where, "predict")
         return _outputs(answer, ready.where)
 
+    def signature(self, model_name: str | None = None, model_version: int | str = "latest") -> Signature:
+        """Return what ``predict`` takes and gives with this model: dtype and shape by input and by output name.
+
+        Raises ModelNotFound, SignatureNotFound, ServerError and ServingUnavailable as ``predict`` does.
+        """
+        return self._prepare(*self._resolve(model_name, model_version)).signature
+
     def check(self) -> None:
         """Read the signatures of every model's latest version, waiting for the server as ``predict`` does.
 
