@@ -44,8 +44,7 @@ class SavedModel:
         try:
             self._session, self._graph = _loaded(meta_graph, folder, intra_op_threads, inter_op_threads)
         except (tf.errors.OpError, ValueError, KeyError, TypeError) as error:
-            reason = error.message if isinstance(error, tf.errors.OpError) else str(error)
-            raise ModelLoadError(f"{_first_line(reason)}{_saved_by(meta_graph)}") from error
+            raise ModelLoadError(f"{_first_line(_words(error))}{_saved_by(meta_graph)}") from error
         self.signatures: dict[str, metadata_pb2.SignatureDef] = {
             key: metadata_pb2.SignatureDef.FromString(signature.SerializeToString())
             for key, signature in meta_graph.signature_def.items()
@@ -66,9 +65,9 @@ class SavedModel:
             feeds = {tensors(signature.inputs[name].name): array for name, array in inputs.items()}
             values = self._session.run(fetches, feeds)
         except tf.errors.OpError as error:
-            raise ModelRunError(error.code, _without_trace(error.message)) from error
+            raise ModelRunError(error.error_code, _words(error)) from error
         except (ValueError, TypeError, KeyError) as error:  # a value that its tensor can't take
-            raise ModelRunError(tf.errors.INVALID_ARGUMENT, _without_trace(str(error))) from error
+            raise ModelRunError(tf.errors.INVALID_ARGUMENT, _words(error)) from error
         except MemoryError as error:
             raise ModelRunError(tf.errors.RESOURCE_EXHAUSTED, "out of memory") from error
         return {
@@ -176,12 +175,20 @@ def _release(version: str) -> list[int]:
 
 
 def _first_line(message: str) -> str:
-    line = next((line.strip() for line in message.splitlines() if line.strip()), "no reason given").rstrip(".")
-    return f"{line[:500]}."
+    """Return the first sentence or line of an error as a sentence."""
+    line = next((line.strip() for line in message.splitlines() if line.strip()), "no reason given")
+    return f"{line.partition('. ')[0].rstrip('.')[:500]}."
 
 
-def _without_trace(message: str) -> str:
-    """Return TensorFlow's words without the Python lines that built the graph, short enough for gRPC."""
-    for trace in ("\n\nOriginal stack trace", "\n\nErrors may have originated"):
-        message = message.partition(trace)[0]
-    return message[:_MAX_MESSAGE]
+def _words(error: Exception) -> str:
+    """Return what the runtime said, short enough for gRPC.
+
+    A session adds the Python lines that built the graph and raises again; the words it caught are the runtime's own,
+    which TF Serving answers with.
+    """
+    caught = error.__context__
+    if isinstance(error, tf.errors.OpError):
+        said = caught.message if isinstance(caught, tf.errors.OpError) else error.message
+    else:
+        said = str(error)
+    return str(said)[:_MAX_MESSAGE]
