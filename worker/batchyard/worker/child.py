@@ -4,6 +4,7 @@ It is its own program (not a fork) so that a segfault, an ``os._exit``, a leak o
 batch. It imports little: start-up and memory count once a process.
 """
 
+import contextlib
 import fcntl
 import json
 import mmap
@@ -32,14 +33,19 @@ SLOT = struct.Struct("<dQ")
 _DETAIL_BYTES = 16_000
 
 
+def _move_high(fd: int) -> int:
+    """Move a descriptor of ours where user code that closes all of them, up to some small number, does not hit it."""
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    high = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, min(soft, 1024) - 24 if soft > 64 else 16)
+    os.close(fd)
+    return high
+
+
 class Channel:
     """The child's end of the wire; frames go out whole, one thread at a time."""
 
     def __init__(self, fd: int) -> None:
-        # user code that closes "all" descriptors up to some small number must not hit the wire
-        soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        high = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, min(soft, 1024) - 24 if soft > 64 else 16)
-        os.close(fd)
+        high = _move_high(fd)
         self._socket = socket.socket(fileno=high)
         self._inode = os.fstat(high).st_ino
         self._pid = os.getpid()
@@ -62,8 +68,8 @@ class Channel:
                 os._exit(70)  # the worker is gone or the descriptor was closed: nobody can hear us
 
     def send_json(self, kind: Kind, seq: int, value: object) -> None:
-        """Send a small value as JSON."""
-        self.send(kind, seq, json.dumps(value).encode("utf-8", "surrogatepass"))
+        """Send a small value as JSON, in ASCII: an error's text may hold lone surrogates."""
+        self.send(kind, seq, json.dumps(value).encode())
 
     def receive(self) -> Frame:
         """Return the next frame; ends the process when the worker is gone."""
@@ -109,7 +115,10 @@ def _is_transient(error: BaseException | None) -> bool:
 
 def _describe(error: BaseException) -> dict[str, object]:
     """Return an exception as the worker keeps it: one line, and the traceback without our own frames on top."""
-    lines = str(error).strip().splitlines()
+    try:
+        lines = str(error).strip().splitlines()
+    except Exception:  # noqa: BLE001 - the user's own __str__
+        lines = ["(its text could not be made)"]
     text = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
     trace = error.__traceback__
     here = str(Path(__file__).parent.parent)
@@ -215,22 +224,25 @@ class Process:
     def _work(self, thread: int, frame: Frame) -> None:
         self._slots.enter(thread, frame.seq)
         try:
-            if frame.kind is Kind.COMPLETE:
-                tags.enter(-1, 1)
-                if self._complete is not None:
-                    self._complete()
-                answer = b""
-            else:
-                answer = self._run_batch(frame)
+            kind, answer = self._answer(frame)
+            self._flush()
+            self._channel.send(kind, frame.seq, answer)
+        except BaseException:  # noqa: BLE001 - not even an answer could be made (no memory left, say)
+            # the slot stays taken: the worker sees the death and counts one attempt, never a batch without an end
+            os._exit(70)
+        tags.leave()
+        self._slots.leave(thread)
+
+    def _answer(self, frame: Frame) -> tuple[Kind, bytes]:
+        try:
+            if frame.kind is Kind.BATCH:
+                return Kind.RESULT, self._run_batch(frame)
+            tags.enter(-1, 1)
+            if self._complete is not None:
+                self._complete()
         except BaseException as error:  # noqa: BLE001 - around the user's code, SystemExit included: it costs one attempt
-            self._flush()
-            self._channel.send_json(Kind.ERROR, frame.seq, _describe(error))
-        else:
-            self._flush()
-            self._channel.send(Kind.RESULT, frame.seq, answer)
-        finally:
-            tags.leave()
-            self._slots.leave(thread)
+            return Kind.ERROR, json.dumps(_describe(error)).encode()
+        return Kind.RESULT, b""
 
     def _run_batch(self, frame: Frame) -> bytes:
         index, attempt, body = frames.split_batch(frame.body)
@@ -248,10 +260,8 @@ class Process:
 
     def _flush(self) -> None:
         for stream in (sys.stdout, sys.stderr):
-            try:
+            with contextlib.suppress(Exception):  # user code closed it, or put something of its own there
                 stream.flush()
-            except (OSError, ValueError):  # user code closed it
-                continue
 
 
 def _ignore(_signum: int, _frame: object) -> None:
@@ -263,13 +273,13 @@ def main(arguments: list[str]) -> None:
     die_with_parent()
     os.environ.pop("BATCHYARD_PARENT_DEATH", None)
     channel_fd, slots_fd, crash_fd = map(int, arguments)
+    crash_fd = _move_high(crash_fd)
     import faulthandler
 
     faulthandler.enable(file=crash_fd, all_threads=True)
     faulthandler.register(signal.SIGUSR1, file=crash_fd, all_threads=True)
     signal.signal(signal.SIGTERM, _ignore)
     signal.signal(signal.SIGINT, _ignore)
-    os.set_inheritable(crash_fd, False)
     Process(Channel(channel_fd), slots_fd).run()
 
 

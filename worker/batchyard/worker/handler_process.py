@@ -27,6 +27,7 @@ from batchyard.worker.tags import Line, parse
 _READ = 1 << 18
 _LONGEST_LINE = 1 << 16
 _LAST_LINES = 20
+_LAST_READS = 16  # more than a pipe holds; a program that left the group may write for ever
 
 
 @dataclass(slots=True)
@@ -128,7 +129,7 @@ class HandlerProcess:
             data = self.channel.recv(_READ)
         except (BlockingIOError, ConnectionResetError):
             return []
-        return list(self._reader.feed(data))
+        return self._cut(data)
 
     def drain(self) -> list[Frame]:
         """Return every frame that a dead process still sent."""
@@ -140,13 +141,23 @@ class HandlerProcess:
                 return found
             if not data:
                 return found
-            found += self._reader.feed(data)
+            found += self._cut(data)
+
+    def _cut(self, data: bytes) -> list[Frame]:
+        try:
+            return list(self._reader.feed(data))
+        except ValueError:  # user code wrote into the descriptor: nothing it says can be trusted any more
+            self.kill()
+            return []
 
     def drain_lines(self) -> list[tuple[str, Line]]:
         """Return every line that a dead process still wrote, the unfinished last one too."""
         found: list[tuple[str, Line]] = []
         for name, pipe in self.pipes.items():
-            while lines := pipe.read():
+            for _ in range(_LAST_READS):
+                lines = pipe.read()
+                if not lines:
+                    break
                 found += [(name, line) for line in lines]
             if pipe.rest:
                 found.append((name, parse(bytes(pipe.rest))))

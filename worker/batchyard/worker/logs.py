@@ -3,6 +3,7 @@
 JSON lines for a log collector, plain text for a terminal. Written by the worker alone, so lines never mix.
 """
 
+import json
 import os
 import time
 from collections.abc import Mapping
@@ -48,7 +49,10 @@ class Log:
         now = time.time()
         if self._is_json:
             record = {"time": round(now, 3), "level": level, "job": self._job, "worker": self._worker, **fields}
-            self._pending += orjson.dumps({**record, "message": message}, default=str) + b"\n"
+            try:
+                self._pending += orjson.dumps({**record, "message": message}, default=str) + b"\n"
+            except TypeError:  # a user's error text may hold what UTF-8 cannot: lone surrogates
+                self._pending += json.dumps({**record, "message": message}, default=str).encode() + b"\n"
         else:
             clock = time.strftime("%H:%M:%S", time.localtime(now))
             batch = fields.get("batch")

@@ -279,6 +279,7 @@ class Pool:
         if member is None:
             return
         process = member.process
+        process.kill()  # what it forked must not go on writing while we read its last words
         for frame in process.drain():
             self._hear(member, frame)
         for name, line in process.drain_lines():

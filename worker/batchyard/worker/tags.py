@@ -6,12 +6,15 @@ descriptor itself comes without a mark; the worker then takes the running batch,
 
 import io
 import logging
+import re
 import sys
 import threading
 from dataclasses import dataclass
 from typing import TextIO
 
 _START, _END = "\x1e", "\x1f"
+_MARK = re.compile(f"{_START}(?:(-?[0-9]{{1,18}}),([0-9]{{1,18}}))?,([^{_START}{_END},]*){_END}")
+_LONGEST_REST = 8192  # characters of an unfinished line that are held back
 _local = threading.local()
 
 
@@ -44,11 +47,13 @@ def parse(raw: bytes) -> Line:
     text = raw.decode("utf-8", "replace")
     if not text.startswith(_START):
         return Line(text)
-    mark, _, text = text[1:].partition(_END)
-    *numbers, level = mark.split(",")
-    if len(numbers) == 2 and all(n.lstrip("-").isdigit() for n in numbers):
-        return Line(text, int(numbers[0]), int(numbers[1]), level or None)
-    return Line(text, level=level or None)
+    mark = _MARK.match(text)
+    if mark is None:
+        return Line(text)
+    batch, attempt, level = mark.groups()
+    if batch is None:
+        return Line(text[mark.end() :], level=level or None)
+    return Line(text[mark.end() :], int(batch), int(attempt), level or None)
 
 
 class MarkedStream(io.TextIOBase):
@@ -83,6 +88,9 @@ class MarkedStream(io.TextIOBase):
             held = _local.held = {}
         pending = held.get(id(self), "") + text
         *lines, rest = pending.split("\n")
+        if len(rest) > _LONGEST_REST:  # progress without newlines: growing it for ever would take quadratic time
+            lines.append(rest)
+            rest = ""
         held[id(self)] = rest
         if lines:
             mark = _mark()
