@@ -1,5 +1,6 @@
 """From data that isn't a BatchJob to one flaw a wrong field, in plain words: pydantic's errors and the rules'."""
 
+import difflib
 from collections.abc import Iterator
 from typing import Any, TypeVar, get_origin
 
@@ -13,6 +14,7 @@ from batchyard.api.strict import Flaw, Path, Strict, fields, format_path, join
 
 M = TypeVar("M", bound=Strict)
 
+_SHORT = 4  # characters of a name that is like too many others elsewhere
 _FROM_JOBS = {  # what a user of Kubernetes' own Jobs would write
     "parallelism": "spec.workers",
     "completions": "spec.workers",
@@ -124,16 +126,25 @@ def _unknown(root: type[BaseModel], parent: type[BaseModel], path: Path) -> Flaw
     if near is None and len(elsewhere) == 1:
         near = elsewhere[0]
     if near is None and not elsewhere:
-        near = _FROM_JOBS.get(_folded(name)) or nearest(name, here)
-    if near is None and not elsewhere and len(name) > 4:
-        alike = nearest(_folded(name), index)
-        places = _closest(index[alike], path) if alike else []
-        near = places[0] if len(places) == 1 else None
+        near = _FROM_JOBS.get(_folded(name)) or _alike(name, here, index, path)
     where = format_path(path[:-1])
     expects = f"a field of {where}" if near else f"one of {join(here, 'and')}"
     if near is None and elsewhere:
         expects += f" ({name} belongs in {join(sorted(elsewhere), 'or')})"
     return Flaw(path, "an unknown field", expects, near)
+
+
+def _alike(name: str, here: list[str], index: dict[str, list[str]], path: Path) -> str | None:
+    """Return the field here or elsewhere whose name is most like ``name``; of equals the one here."""
+    sibling, other = nearest(name, here), nearest(_folded(name), index)
+    places = _closest(index[other], path) if other and len(name) > _SHORT else []
+    if len(places) != 1 or (sibling and _likeness(name, sibling) >= _likeness(name, places[0].rpartition(".")[2])):
+        return sibling
+    return places[0]
+
+
+def _likeness(one: str, other: str) -> float:
+    return difflib.SequenceMatcher(None, _folded(one), _folded(other)).ratio()
 
 
 def _folded(name: str) -> str:

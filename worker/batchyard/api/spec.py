@@ -173,7 +173,7 @@ class ErrorThreshold(Strict):
 
     batches: int | None = Field(default=None, ge=0, description="More batches than this failed: the job fails.")
     percent: float | None = Field(
-        default=None, ge=0, le=100, description="More than this part of all batches failed: the job fails."
+        default=None, ge=0, le=100, description="More than this percentage of all batches failed: the job fails."
     )
 
 

@@ -29,6 +29,7 @@ _CORE = {  # YAML 1.2, section 10.3.2; with the first characters, which PyYAML l
     "merge": (r"<<", ["<"]),  # YAML 1.1, but what everybody uses with anchors
 }
 _PATTERNS = {tag: re.compile(rf"(?:{pattern})\Z") for tag, (pattern, _) in _CORE.items()}
+_PAIR = re.compile(r"(?<!\\)((?:\\\\)*)\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})")
 _BASE: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml where the wheel has it: ten times as fast
 
 
@@ -70,12 +71,19 @@ class SyntaxProblem(Exception):
 def read(text: str) -> list[Document]:
     """Return the documents of a text, empty ones left out. Raises SyntaxProblem."""
     documents = []
-    for node in _compose(text):
+    for node in _compose(_joined(text)):
         build = _Build()
         value = build.value(node, ())
         if value is not None or build.problems:
             documents.append(Document(value, node.start_mark.line + 1, build.lines, build.problems))
     return documents
+
+
+def _joined(text: str) -> str:
+    """Return JSON with each pair of surrogate escapes as its one character: YAML takes no halves of characters."""
+    if text.lstrip()[:1] not in ("{", "[", '"'):
+        return text
+    return _PAIR.sub(lambda m: m[1] + chr(0x10000 + (int(m[2], 16) % 0x400 << 10) + int(m[3], 16) % 0x400), text)
 
 
 def _compose(text: str) -> Iterator[Any]:
@@ -196,7 +204,7 @@ class _Build:
     def _scalar(self, node: Any, path: Path) -> Any:
         tag = node.tag.removeprefix(_TAG)
         if tag not in _READERS:
-            self._wrong(node, path, f"the YAML tag {node.tag}", "plain values")
+            self._wrong(node, path, f"the YAML tag {_short(node.tag)}", "plain values")
             return None
         if tag in _PATTERNS and not _PATTERNS[tag].match(node.value):
             self._wrong(node, path, f"{node.value[:40]!r} tagged as {tag}", f"a value that reads as {tag}")
@@ -209,10 +217,14 @@ class _Build:
 
     def _check_tag(self, node: Any, path: Path, tag: str) -> None:
         if node.tag != _TAG + tag:
-            self._wrong(node, path, f"the YAML tag {node.tag}", "plain values")
+            self._wrong(node, path, f"the YAML tag {_short(node.tag)}", "plain values")
 
     def _wrong(self, node: Any, path: Path, found: str, expected: str) -> None:
         self.problems.append(Problem(format_path(path), found, expected, node.start_mark.line + 1))
+
+
+def _short(tag: str) -> str:
+    return f"!!{tag.removeprefix(_TAG)}" if tag.startswith(_TAG) else tag
 
 
 def _int(text: str) -> int:
