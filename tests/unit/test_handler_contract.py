@@ -151,19 +151,19 @@ SIGNATURES = [
     pytest.param(
         "python",
         write(more="    handle_batch = 5"),
-        ["line 2", "Handler.handle_batch is a int, expected a method", BATCH],
+        ["line 2", "Handler.handle_batch is of type int, expected a method", BATCH],
         id="a method that is a number",
     ),
     pytest.param(
         "python",
         write(more="    on_job_complete = None"),
-        ["Handler.on_job_complete is a NoneType"],
+        ["Handler.on_job_complete is of type NoneType"],
         id="on_job_complete set to None",
     ),
     pytest.param(
         "python",
         write(more="    @property\n    def handle_batch(self): return print"),
-        ["Handler.handle_batch is a property"],
+        ["Handler.handle_batch is of type property"],
         id="a property",
     ),
     pytest.param(
@@ -469,3 +469,14 @@ def test_a_method_inherited_from_another_file_is_named_with_that_file(load_text,
     with pytest.raises(HandlerInvalid, match=r"^parent_of_handler\.py, line 4: Handler\.handle_batch takes rows"):
         contract.check(module, "python")
     assert Path(sys.modules.pop("parent_of_handler").__file__).parent == tmp_path
+
+
+def test_a_project_reached_by_a_link_is_named_without_its_path(tmp_path, monkeypatch):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "handler.py").write_text(write(batch="self, rows"))
+    (tmp_path / "link").symlink_to("real")
+    monkeypatch.chdir(tmp_path / "link")
+    module = load.load_module(tmp_path / "link", "handler.py")
+    with pytest.raises(HandlerInvalid, match=r"^handler\.py, line 6"):
+        contract.check(module, "python")
+    del sys.modules["handler"]

@@ -104,7 +104,7 @@ def _find(module: ModuleType, cls: type, rule: Rule) -> _Method | None:
     place = _place(module, cls, function)
     if not callable(function):
         raise HandlerInvalid(
-            f"{place}: Handler.{rule.name} is a {type(raw).__name__}, expected a method: {rule.expected()}."
+            f"{place}: Handler.{rule.name} is of type {type(raw).__name__}, expected a method: {rule.expected()}."
         )
     inner = function.__func__ if isinstance(raw, classmethod) else function
     try:
@@ -227,8 +227,11 @@ def _class_place(module: ModuleType, cls: type) -> str:
 
 
 def _shown(file: str) -> str:
-    """Return the path as the user knows it: relative to the project, which is the working directory."""
-    path = Path(file)
+    """Return the path as the user knows it: relative to the project, which is the working directory.
+
+    The folder's links are resolved, as the working directory's are; the file's are not (a ConfigMap is made of them).
+    """
+    path = Path(file).parent.resolve() / Path(file).name
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else file
 
 
