@@ -144,11 +144,13 @@ class HandlerProcess:
             found += self._cut(data)
 
     def _cut(self, data: bytes) -> list[Frame]:
+        found: list[Frame] = []
         try:
-            return list(self._reader.feed(data))
-        except ValueError:  # user code wrote into the descriptor: nothing it says can be trusted any more
+            for frame in self._reader.feed(data):
+                found.append(frame)  # what came before the fault counts
+        except ValueError:  # user code wrote into the descriptor: nothing it says from here on can be trusted
             self.kill()
-            return []
+        return found
 
     def drain_lines(self) -> list[tuple[str, Line]]:
         """Return every line that a dead process still wrote, the unfinished last one too."""

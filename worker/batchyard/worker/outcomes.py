@@ -60,7 +60,10 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """The end of a handler process. ``running``: sequence numbers in its slots; ``told``: how it ended, in words."""
+    """The end of a handler process. ``running``: sequence numbers in its slots; ``told``: how it ended, in words.
+
+    ``doomed``: the worker ended it because a batch timed out, even if that one has finished since.
+    """
 
     running: Mapping[int, float]
     told: str
@@ -69,6 +72,7 @@ class End:
     batch_timeout: float | None
     worker: str
     stopping: bool
+    doomed: bool = False
 
 
 def share_out(in_hand: Mapping[int, Work], end: End, now: float) -> tuple[list[Outcome], list[Work]]:
@@ -77,7 +81,6 @@ def share_out(in_hand: Mapping[int, Work], end: End, now: float) -> tuple[list[O
     The batch that was running pays an attempt. Not a batch that had not started, nor the neighbours of one that
     timed out. With several running nobody can tell which of them did it: all are suspects, none pays yet.
     """
-    timed_out = any(work.timed_out for work in in_hand.values())
     outcomes: list[Outcome] = []
     suspects: list[Work] = []
 
@@ -88,7 +91,7 @@ def share_out(in_hand: Mapping[int, Work], end: End, now: float) -> tuple[list[O
         if work.timed_out and not end.stopping:
             error = f"the batch ran longer than batchTimeout ({end.batch_timeout:g} s) and was killed"
             fail(work, "BatchTimeout", error, end.stack)
-        elif end.stopping or timed_out or seq not in end.running:
+        elif end.stopping or end.doomed or seq not in end.running:
             outcomes.append(GivenBack(work, f"its handler process {end.told}"))
         elif len(end.running) > 1:
             suspects.append(work)

@@ -152,13 +152,14 @@ class Pool:
     def _check_timeouts(self, member: _Member, now: float) -> None:
         process = member.process
         if self._timeout is not None and not process.is_doomed and process.in_hand:
-            for seq, start in process.running().items():
+            running = process.running()
+            for seq, start in running.items():
                 work = process.in_hand[seq]
                 if work.delivery.index != COMPLETION and now - start > self._timeout:
                     work.timed_out = process.is_doomed = True
             if process.is_doomed:
-                process.ask_for_stack()
-                others = any(not process.in_hand[seq].timed_out for seq in process.running())
+                others = any(not process.in_hand[seq].timed_out for seq in running)
+                process.ask_for_stack()  # this may wake the batch from a system call and let it finish after all
                 member.kill_at = now + (_NEIGHBOURS_GRACE if others else _STACK_SECONDS)
         if member.kill_at is not None:
             running = process.running()
@@ -301,14 +302,12 @@ class Pool:
         """Give each batch that the dead process held its outcome."""
         process = member.process
         told = core.death(code)
-        end = End(
-            running, told, stack, list(process.last_lines), self._timeout, self._worker, stopping=self._stopping
-        )
+        lines, doomed = list(process.last_lines), process.is_doomed
+        end = End(running, told, stack, lines, self._timeout, self._worker, stopping=self._stopping, doomed=doomed)
         outcomes, suspects = share_out(process.in_hand, end, time.time())
         self._outcomes += outcomes
         self._suspects += suspects
-        timed_out = any(work.timed_out for work in process.in_hand.values())
-        if not (self._stopping or timed_out or self.refused) and (running or process.is_ready):
+        if not (self._stopping or doomed or self.refused) and (running or process.is_ready):
             self._say("WARNING", f"handler process {process.number} {told}; starting another")
 
     def _pause(self, member: _Member, running: dict[int, float], code: int) -> float:
@@ -320,7 +319,8 @@ class Pool:
         self._failures += 1
         if self._failures >= _FAILURES_IN_A_ROW:
             last = "\n".join(member.process.last_lines)
-            text = f"{self._failures} handler processes in a row {core.death(code)} before they ran a batch\n{last}"
+            how = core.death(code)
+            text = f"{self._failures} handler processes in a row died before they ran a batch, the last {how}\n{last}"
             self.refused = self.refused or Refused(None, text)
         return 0.1 * 2.0 ** min(self._failures, 6)
 
