@@ -1,0 +1,160 @@
+"""Cuts a stream of values into batches: pure, so that a restarted enqueuer provably cuts the same ones.
+
+Nothing here knows files, queues or clocks. The same values and the same size always give the same batches, from
+whichever batch boundary the cutting starts.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import orjson
+
+from batchyard.api.errors import InvalidError
+from batchyard.api.messages import Header, encode
+
+MAX_RAW = 1 << 16
+"""Characters of a malformed line that are kept as its batch's item."""
+
+
+class InputInvalid(InvalidError):
+    """The job's input is wrong: said once, with its place; the job fails."""
+
+    reason = "InputInvalid"
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where values come from: one file, or the inline items (``path`` empty).
+
+    ``shown`` is the path as the user would write it, for messages. ``root`` is the index of the given path that led
+    to the file, ``below`` the path relative to it. ``size`` (bytes) and ``mtime_ns`` tell whether the file changed.
+    """
+
+    shown: str = ""
+    path: str = ""
+    root: int = 0
+    below: str = ""
+    size: int = 0
+    mtime_ns: int = 0
+
+
+class Mark(NamedTuple):
+    """A place in the input, right behind an item.
+
+    ``line`` is the one that the item begins on, from 1; 0 where there are no lines. ``offset`` and ``next_line``:
+    where reading goes on.
+    """
+
+    origin: Origin
+    line: int
+    offset: int
+    next_line: int
+
+    def place(self) -> str:
+        """Return ``file:line`` for messages; empty for inline items."""
+        return f"{self.origin.shown}:{self.line}" if self.line else self.origin.shown
+
+
+class Run(NamedTuple):
+    """Items as JSON text, found one behind the other; or one malformed line as it stands.
+
+    ``line`` is the one that the first begins on. ``offset`` and ``next_line``: where reading goes on behind the
+    last. When there are several, each stands on a line of its own and the lines follow each other. ``problem``: None,
+    or what is wrong with the only one (a sentence without its place).
+    """
+
+    raws: list[bytes]
+    origin: Origin
+    line: int
+    offset: int
+    next_line: int
+    problem: str | None = None
+
+    def mark(self, count: int) -> Mark:
+        """Return the place behind the first ``count`` items."""
+        behind = self.raws[count:]
+        offset = self.offset - sum(map(len, behind)) - len(behind)
+        return Mark(self.origin, self.line and self.line + count - 1, offset, self.next_line - len(behind))
+
+
+class Batch(NamedTuple):
+    """One batch: ``header`` and ``items`` (a JSON array) make its body; ``mark`` is the place behind it."""
+
+    header: Header
+    items: bytes
+    mark: Mark
+
+    def body(self) -> bytes:
+        """Return the queue message."""
+        return encode(self.header, self.items)
+
+    @property
+    def end(self) -> int:
+        """Items of the input up to and with this batch."""
+        return self.header.first + self.header.count
+
+
+def split(runs: Iterable[Run], size: int, first: int = 0, limit: int | None = None) -> Iterator[Batch]:
+    """Yield the batches of the items in ``runs``: ``size`` items each, the last one what is left.
+
+    Batches go on across files. A malformed line is a batch of its own, so that it counts as one failed batch; the
+    batch before it ends there, because the positions of a batch's items have no gap. ``first`` is the position of
+    the first item. Raises InputInvalid for a batch of more than ``limit`` bytes, naming the item that is too much.
+    """
+    parts: list[bytes] = []
+    held = 0
+    source, mark = "", None
+    for run in runs:
+        if run.problem is not None:
+            if parts and mark:
+                yield _batch(parts, first, source, mark)
+                first += len(parts)
+                parts, held = [], 0
+            yield _malformed(run, first)
+            first += 1
+            continue
+        at, count = 0, len(run.raws)
+        while at < count:
+            source = source if parts else run.origin.shown
+            piece = run.raws[at : at + size - len(parts)]
+            parts += piece
+            at += len(piece)
+            held += sum(map(len, piece)) + len(piece)
+            if limit is not None and held > limit:
+                raise InputInvalid(_too_large(run.mark(at).place(), first + len(parts) - 1, len(parts), held, limit))
+            if len(parts) == size:
+                yield _batch(parts, first, source, run.mark(at))
+                first += size
+                parts, held = [], 0
+        mark = run.mark(count) if parts else None
+    if parts and mark:
+        yield _batch(parts, first, source, mark)
+
+
+def _batch(parts: list[bytes], first: int, source: str, mark: Mark) -> Batch:
+    return Batch(Header(first, len(parts), source=source), b"[" + b",".join(parts) + b"]", mark)
+
+
+def _malformed(run: Run, first: int) -> Batch:
+    mark = run.mark(1)
+    text = run.raws[0][: MAX_RAW * 4].decode(errors="replace")[:MAX_RAW]
+    header = Header(first, 1, invalid=f"{mark.place()}: {run.problem}", source=run.origin.shown)
+    return Batch(header, orjson.dumps([text]), mark)
+
+
+def _too_large(place: str, position: int, count: int, held: int, limit: int) -> str:
+    where = f"{place} (item {position})" if place else f"item {position}"
+    if count == 1:
+        return f"{where}: found an item of {held:,} bytes, expected at most {limit:,} bytes in one batch."
+    return (
+        f"{where}: found {held:,} bytes in {count} items of one batch, expected at most {limit:,} bytes; "
+        "lower input.batchSize."
+    )
+
+
+def shortened(raw: bytes, most: int = 60) -> str:
+    """Return text that was found, quoted and short enough for a sentence."""
+    text = raw[: most * 4].decode(errors="replace")
+    cut: Any = text if len(text) <= most and len(raw) <= most * 4 else text[:most] + "…"
+    return repr(cut)
