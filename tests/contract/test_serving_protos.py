@@ -167,6 +167,13 @@ def test_a_framed_response_is_what_the_official_class_writes() -> None:
     assert wire.read_response(framed) == ({"ÿ": tensor}, spec)
 
 
+@pytest.mark.parametrize("size", [0, 1, 4095, (4 << 20) - 1, 4 << 20, (4 << 20) + 1, 9_999_999])
+def test_parts_of_any_size_are_joined_whole(size: int) -> None:
+    body = bytes(range(256)) * (size // 256) + bytes(range(size % 256))
+    parts = [b"", b"head", memoryview(body), memoryview(b""), b"tail"]
+    assert wire.join(parts) == b"head" + body + b"tail"
+
+
 @pytest.mark.parametrize("size", [0, 1, 127, 128, 16383, 16384, 2**21, 2**31])
 def test_a_length_is_written_as_protobuf_writes_it(size: int) -> None:
     message = tensor_pb2.TensorProto(int64_val=[size])
