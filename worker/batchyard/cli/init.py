@@ -8,8 +8,9 @@ import click
 TEMPLATES = Path(__file__).parent / "templates"
 
 
-def init_command(folder: Path, templates: Path = TEMPLATES) -> int:
-    """Copy the starting project; return 2 when one of its files is there already, and write nothing then."""
+def init_command(folder: Path, kind: str) -> int:
+    """Copy the project ``kind``; return 2 when one of its files is there already, and write nothing then."""
+    templates = TEMPLATES / kind
     files = sorted(
         path.relative_to(templates)
         for path in templates.rglob("*")
@@ -29,5 +30,5 @@ def init_command(folder: Path, templates: Path = TEMPLATES) -> int:
     for name in files:
         click.echo(f"wrote {folder / name}")
     manifest = next((folder / name for name in files if name.name == "batchjob.yaml"), folder)
-    click.echo(f"next: batchyard run {manifest} --dry-run, then without --dry-run")
+    click.echo(f"next: read {folder / 'README.md'}, then: batchyard run {manifest} --dry-run")
     return 0

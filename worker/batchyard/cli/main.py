@@ -38,7 +38,9 @@ def cli() -> None:
 @click.option("--resume", is_flag=True, help="Go on with the run that was stopped; no settled batch runs again.")
 @click.option("--restart", is_flag=True, help="Drop an unfinished run and its results, and start anew.")
 @click.option("--dry-run", is_flag=True, help="Count items and batches, check handler and models, run no batch.")
-@click.option("--workers", type=int, metavar="N", help="Number of workers, in place of spec.workers.")
+@click.option(
+    "--workers", type=click.IntRange(1, 10_000), metavar="N", help="Number of workers, in place of spec.workers."
+)
 @click.option("--output", metavar="PATH", help="Folder of the results, in place of spec.output.path.")
 @_SET
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end, and nothing else on stdout.")
@@ -94,12 +96,23 @@ def validate(context: click.Context, manifest: Path, sets: tuple[str, ...]) -> N
 
 @cli.command(context_settings=_CONTEXT)
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False), default=Path())
+@click.option(
+    "--type",
+    "kind",
+    type=click.Choice(["python", "tensorflow"]),
+    default="python",
+    show_default=True,
+    help="Your own Python code alone, or with a SavedModel.",
+)
 @click.pass_context
-def init(context: click.Context, folder: Path) -> None:
-    """Write a starting project into FOLDER (the current one when left out): manifest, handler, a little input."""
+def init(context: click.Context, folder: Path, kind: str) -> None:
+    """Write a starting project into FOLDER (the current one when left out): manifest, handler, a little input.
+
+    No file is overwritten.
+    """
     from batchyard.cli.init import init_command
 
-    context.exit(init_command(folder))
+    context.exit(init_command(folder, kind))
 
 
 @cli.command(

@@ -46,8 +46,7 @@ def run_command(options: Mapping[str, Any], arguments: Sequence[str]) -> int:
     except InvalidError as error:
         return _refused(str(error), error.reason, to_json)
     except BatchyardError as error:  # a disk that is full, a queue that cannot be opened: not the manifest's fault
-        _refused(str(error), type(error).__name__, to_json)
-        return FAILED
+        return _refused(str(error), type(error).__name__, to_json, FAILED)
     if options["dry_run"]:
         _emit(dry_run_json(facts)) if to_json else print_dry_run(facts)
         return facts.exit_code
@@ -62,11 +61,12 @@ def resume_command(arguments: Sequence[str]) -> str:
     return shlex.join(["batchyard", *kept, "--resume"])
 
 
-def _refused(message: str, reason: str, to_json: bool) -> int:
+def _refused(message: str, reason: str, to_json: bool, code: int = INVALID) -> int:
     click.echo(f"batchyard: {message}" if "\n" not in message else message, err=True)
     if to_json:
-        _emit({"state": "Invalid", "reason": reason, "message": message, "exitCode": INVALID})
-    return INVALID
+        state = "Invalid" if code == INVALID else "Failed"
+        _emit({"state": state, "reason": reason, "message": message, "exitCode": code})
+    return code
 
 
 def _emit(value: dict[str, Any]) -> None:

@@ -19,13 +19,14 @@ def print_summary(summary: Summary, resume: str) -> None:
     if ended.exit_code not in (0, 130):
         title += f" ({ended.reason})"
     click.secho(title, fg=_MARKS.get(ended.exit_code, "red"), bold=True)
-    click.echo(f"  {_indented(ended.message)}")
-    total = f"{summary.state.total:,}" if summary.state.total is not None else f"{counts.published:,} or more"
-    click.echo(f"  batches   {counts.succeeded:,} succeeded, {counts.failed:,} failed, {total} in all")
+    if ended.exit_code in (1, 130):  # else the counts below say the same
+        click.echo(f"  {_indented(ended.message)}")
+    total = "in all" if summary.state.sealed else "enqueued so far"
+    click.echo(f"  batches   {counts.succeeded:,} succeeded, {counts.failed:,} failed, {counts.published:,} {total}")
     if summary.state.items is not None:
         click.echo(f"  items     {summary.state.items:,}")
     pace = f", {summary.items_per_second:,.1f} items/s" if summary.items_per_second else ""
-    click.echo(f"  time      {clock(summary.seconds)}{pace}")
+    click.echo(f"  time      {_length(summary.seconds)}{pace}")
     if summary.output is not None:
         click.echo(f"  results   {summary.output}")
     click.echo(f"  logs      {summary.folder / 'logs'}")
@@ -38,6 +39,10 @@ def print_summary(summary: Summary, resume: str) -> None:
         click.echo(f"  each failure with its items and traceback: {summary.output / 'errors.jsonl'}")
     if can_resume(summary):
         click.echo(f"  go on with: {resume}")
+
+
+def _length(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 60 else clock(seconds)
 
 
 def can_resume(summary: Summary) -> bool:
@@ -135,4 +140,4 @@ def dry_run_json(facts: DryRun) -> dict[str, Any]:
 
 
 def _indented(text: str) -> str:
-    return text.replace("\n", "\n    ")
+    return "\n    ".join(line for line in text.splitlines() if line.strip())

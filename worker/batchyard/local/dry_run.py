@@ -124,7 +124,8 @@ def _try_parts(
                     raise KeyboardInterrupt
                 now = time.monotonic()
                 halt = crew.prepare(now)
-                observer.show(meter.view(state, now, crew.phase(state), crew.trouble()))
+                if not halt and not crew.is_ready_for_workers:
+                    observer.show(meter.view(state, now, crew.phase(state), crew.trouble()))
                 signals.wait(0.1)
         if halt:
             what = "models" if halt.reason == "ModelInvalid" else "handler"

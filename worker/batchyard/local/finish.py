@@ -3,14 +3,14 @@
 Apart from ``run`` because it is the only part of the runner that touches results.
 """
 
+import time
 from collections.abc import Callable
 
-from batchyard.api.errors import BatchyardError
 from batchyard.local.outcome import Outcome
 from batchyard.local.plan import Plan
 from batchyard.local.state import RunRecord
 from batchyard.output.finish import write_errors, write_manifest
-from batchyard.output.parts import Parts
+from batchyard.output.parts import MANIFEST, OutputUnavailable, Parts
 from batchyard.queue.port import Queue
 
 
@@ -21,21 +21,35 @@ def check_output(plan: Plan) -> None:
 
 
 def prepare_output(plan: Plan, *, is_new: bool) -> None:
-    """Make the output folder ready: a new job's holds no results of an earlier one."""
+    """Make the output folder ready: a new job's holds no results of an earlier one.
+
+    A resumed job keeps its parts, but not the manifest of an end that was not the last: while that file stands it
+    vouches for the rest.
+    """
     if plan.output is None:
         return
     parts = Parts(plan.output)
-    parts.prepare()
-    if is_new:
-        parts.sweep()
+    parts.prepare(fresh=is_new)
+    parts.delete(MANIFEST)
 
 
 def close_output(plan: Plan, record: RunRecord, queue: Queue, ended: Outcome, say: Callable[[str], None]) -> None:
     """Write ``errors.jsonl`` and ``manifest.json`` of a job that was stopped before its end."""
     if plan.output is None:
         return
+    parts = Parts(plan.output)
+    state = queue.state()
     try:
-        write_errors(plan.output, record.job_id, queue)
-        write_manifest(plan.output, record.job_id, queue, ended)
-    except (OSError, BatchyardError) as error:
+        write_errors(queue.failed(), record.job_id, parts)
+        write_manifest(
+            parts,
+            job=plan.name,
+            job_id=record.job_id,
+            state=str(ended.state),
+            start_time=record.start_time,
+            completion_time=time.time(),
+            counts=state.counts,
+            items=state.items,
+        )
+    except OutputUnavailable as error:
         say(f"errors.jsonl and manifest.json could not be written: {error}")

@@ -53,6 +53,8 @@ def line_for_terminal(raw: str, *, name_worker: bool) -> str | None:
     level = fields.get("level", "INFO")
     if not is_users and level in ("DEBUG", "INFO"):
         return None
+    if not is_users:  # a traceback is told once, at the end
+        message = message.partition("\n")[0]
     batch = fields.get("batch")
     place = [str(fields.get("worker", ""))] if name_worker else []
     if batch is not None and is_users:

@@ -3,6 +3,7 @@
 Apart from ``run`` so that whatever is wrong is said before anything is started, made or replaced.
 """
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -106,7 +107,7 @@ def _sets(options: Options) -> list[str]:
         sets.append(f"spec.workers={options.workers}")
     if options.output is not None:  # an option's path is relative to where the command runs, as everywhere
         path = options.output if "://" in options.output else str(Path(options.output).absolute())
-        sets.append(f"spec.output.path={path}")
+        sets.append(f"spec.output.path={json.dumps(path)}")
     return sets
 
 

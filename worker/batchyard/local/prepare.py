@@ -83,6 +83,7 @@ def _resume(plan: Plan, folder: JobFolder, record: RunRecord, say: Callable[[str
         ended = outcome(state)
         say(f"nothing to resume: this job ended as {ended.state}")
         return Prepared(record, queue, [])
+    check_output(plan)
     write_project(plan)
     models = served_models(plan)
     prepare_output(plan, is_new=False)

@@ -123,7 +123,7 @@ class Enqueuer:
                 return Halt("InputInvalid", said)
             if not self._restarts.died(now):
                 said = "\n".join(self.child.last_lines(8))
-                return Halt("EnqueuerFailed", f"the enqueuer {self.child.ending()} again and again: {said}")
+                return Halt("WorkersFailed", f"the enqueuer {self.child.ending()} again and again: {said}")
         if self._restarts.take(now):
             self.child.start()
         return None
