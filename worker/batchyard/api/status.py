@@ -57,7 +57,7 @@ class Reason(_Told):
     MODEL_INVALID = "ModelInvalid", "A model is missing, laid out wrongly, or can't be loaded."
     INPUT_INVALID = "InputInvalid", "The input is missing, empty or malformed."
     OUTPUT_INVALID = "OutputInvalid", "Results can't be written to `spec.output`."
-    OUTPUT_UNAVAILABLE = "OutputUnavailable", "Results could not be written while the job ran: a full disk, a lost mount."
+    OUTPUT_UNAVAILABLE = "OutputUnavailable", "Results could not be written in mid-run: a full disk, a lost mount."
     ERROR_THRESHOLD_EXCEEDED = "ErrorThresholdExceeded", "More batches failed than `spec.errorThreshold` allows."
     DEADLINE_EXCEEDED = "DeadlineExceeded", "The job ran longer than `spec.timeout`."
     WORKERS_FAILED = "WorkersFailed", "Workers failed again and again without a batch to blame."
