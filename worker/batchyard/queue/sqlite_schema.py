@@ -65,8 +65,8 @@ def check_library(version: str) -> None:
     if tuple(int(part) for part in version.split(".")[:3]) < OLDEST_LIBRARY:
         oldest = ".".join(map(str, OLDEST_LIBRARY))
         raise InvalidError(
-            f"SQLite library: found {version}, expected {oldest} or newer (older ones can corrupt a file that several "
-            "processes write); install apsw 3.51.3.0 or newer"
+            f"SQLite library: found {version}, expected {oldest} or newer (older ones can corrupt a file that "
+            "several processes write); install apsw 3.51.3.0 or newer"
         )
 
 

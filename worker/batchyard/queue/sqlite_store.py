@@ -151,6 +151,7 @@ class Store:
         """Return what ``attempt`` returns, trying again while others hold the file."""
         self._check_caller()
         deadline = time.monotonic() + self._patience
+        squeezed = False
         while True:
             if self._inode() != self._file:
                 raise QueueLost(f"queue {self.path}: the file was replaced by another while it was in use")
@@ -159,9 +160,19 @@ class Store:
             except _CONTENDED as error:
                 if time.monotonic() > deadline:
                     self._raise(error)
+            except apsw.FullError as error:
+                if squeezed:
+                    self._raise(error)
+                squeezed = True
+                self._squeeze()
             except apsw.Error as error:
                 self._raise(error)
             time.sleep(random.uniform(*_JITTER))  # noqa: S311 - spreads writers, no secret
+
+    def _squeeze(self) -> None:
+        """Let the WAL be written from its start again: where no new space can be had, that is space we own."""
+        with contextlib.suppress(apsw.Error):  # full all the same, or in use: the next try will tell
+            self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
 
     def _check_caller(self) -> None:
         if self._connection is None:
