@@ -1,7 +1,7 @@
 """Makes the SavedModels that tests run against: `python tests/models_for_tests.py OUT_DIR`.
 
 A script, so that the process that runs the tests never imports TensorFlow. Each folder in OUT_DIR is a model as a
-user would have it: `describe` lists them.
+user would have it:
 
     half_plus    versions 1, 2, 10: y = x / 2 + version, x float32 [?, 3]
     shapes       one SavedModel, signatures: serving_default (a, b -> sum, product, both float32 [?, 4]), total
@@ -16,6 +16,7 @@ user would have it: `describe` lists them.
     keras        a Keras 3 export: keras_tensor float32 [?, 4] -> output_0 [?, 2], signatures serve, serving_default
     tf1          as TensorFlow 1 wrote them: a variable, an asset and a table in collections
     meeting      as TensorFlow 1 wrote them: signature take (-> y) waits in the graph for what give (x -> done) brings
+    sparse       as TensorFlow 1 wrote them: serving_default takes a sparse x (-> y dense)
     newer        half_plus's version 1, marked as saved by TensorFlow 99.0.0, with an operation nobody knows
     corrupt      1/saved_model.pb is cut in half
     lost         one SavedModel that needs variables, whose data file is cut short
@@ -37,20 +38,8 @@ DTYPES = (
 def make(out: Path) -> None:
     """Write every model below ``out``."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    for build in (
-        _half_plus,
-        _shapes,
-        _strings,
-        _echo,
-        _slow,
-        _lookup,
-        _named,
-        _constants,
-        _keras,
-        _tf1,
-        _meeting,
-        _broken,
-    ):
+    simple = (_half_plus, _shapes, _strings, _echo, _slow, _lookup, _named, _constants)
+    for build in (*simple, _keras, _tf1, _meeting, _sparse, _broken):
         build(out)
 
 
@@ -213,6 +202,16 @@ def _meeting(out: Path) -> None:
         builder = v1.saved_model.Builder(str(out / "meeting"))
         builder.add_meta_graph_and_variables(session, ["serve"], signature_def_map={"give": give, "take": take})
         builder.save()
+
+
+def _sparse(out: Path) -> None:
+    import tensorflow as tf
+
+    v1 = tf.compat.v1
+    with tf.Graph().as_default(), v1.Session() as session:
+        x = v1.sparse_placeholder(tf.float32, [None, 3], name="x")
+        y = tf.sparse.to_dense(x)
+        v1.saved_model.simple_save(session, str(out / "sparse"), {"x": x}, {"y": y})
 
 
 def _broken(out: Path) -> None:

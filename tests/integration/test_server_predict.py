@@ -22,7 +22,19 @@ from tensorflow_serving.apis import (  # noqa: E402 - after the skips
     prediction_service_pb2_grpc,
 )
 
-MODELS = ("half_plus", "shapes", "strings", "echo", "lookup", "named", "constants", "keras", "tf1", "meeting")
+MODELS = (
+    "half_plus",
+    "shapes",
+    "strings",
+    "echo",
+    "lookup",
+    "named",
+    "constants",
+    "keras",
+    "tf1",
+    "meeting",
+    "sparse",
+)
 
 ARRAYS = {
     "float16": np.array([[0.5, -2], [65504, np.inf]], np.float16),
@@ -359,6 +371,12 @@ FOUR = np.ones((1, 4), np.float32)
             INVALID,
             "Integer division by zero",
             id="an error in the graph",
+        ),
+        pytest.param(
+            lambda c: c.predict("sparse", x=FOUR),
+            INVALID,
+            "input 'x' is a sparse or ragged tensor, which Predict can't carry.",
+            id="a sparse input",
         ),
         pytest.param(
             lambda c: c.metadata("nobody", "signature_def"), NOT_FOUND, "Latest(nobody)", id="metadata: model"

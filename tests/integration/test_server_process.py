@@ -158,7 +158,7 @@ def test_a_server_ends_with_the_process_that_started_it(savedmodels: Path, tmp_p
 @pytest.mark.parametrize(
     ("flags", "code", "words"),
     [
-        pytest.param(("--model_bas_path=/x",), 2, "no flag --model_bas_path. Did you mean --model_base_path?", id="typo"),
+        pytest.param(("--model_bas_path=/x",), 2, "Did you mean --model_base_path?", id="typo"),
         pytest.param((), 2, "no model to serve: give --model_base_path", id="no model"),
         pytest.param(("--model_base_path={models}/none",), 2, "there is no folder {models}/none", id="no folder"),
         pytest.param(
@@ -191,6 +191,14 @@ def test_a_server_that_cannot_start_says_why(
     assert refused.returncode == code, refused.stderr
     assert words.format(**facts) in refused.stderr
     assert len(refused.stderr.splitlines()) == 1
+
+
+def test_a_machine_without_tensorflow_is_told_how_to_get_it(savedmodels: Path, tmp_path: Path) -> None:
+    code = "import sys; sys.modules['tensorflow'] = None; from batchyard.serving.server import main; sys.exit(main())"
+    flags = (f"--model_base_path={savedmodels / 'half_plus'}", f"--grpc_socket_path={tmp_path}/s")
+    refused = subprocess.run([sys.executable, "-c", code, *flags], capture_output=True, text=True, timeout=60)
+    assert refused.returncode == 1
+    assert refused.stderr == "model server: TensorFlow is not installed here: pip install 'batchyard[local]'.\n"
 
 
 def test_a_file_where_the_socket_should_be_is_left_alone(savedmodels: Path, tmp_path: Path) -> None:

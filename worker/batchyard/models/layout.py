@@ -82,12 +82,13 @@ def name_and_version(path: str) -> tuple[str, int]:
     return (parts[-2] if len(parts) > 1 and parts[-2] != ".." else last), number
 
 
-def model_layout(listing: Iterable[str], where: str) -> Layout:
-    """Return the layout of the model that ``listing`` shows; ``where`` is its path as the user wrote it.
+def model_layout(listing: Iterable[str], path: str, field: str = "models.path") -> Layout:
+    """Return the layout of the model that ``listing`` shows; ``path`` and ``field``: what the user wrote and where.
 
     Raises ModelInvalid with the tree found and the tree expected.
     """
     files = _visible(listing)
+    where = f"{field}: {path}"
     problem = _saved_model_problem(files)
     versions = _version_folders(files)
     if problem is None:
@@ -98,26 +99,26 @@ def model_layout(listing: Iterable[str], where: str) -> Layout:
     if _is_saved_model(files):
         raise _refusal(where, problem, files)
     if not versions:
-        raise _refusal(where, _hint(files, where), files)
+        raise _refusal(where, _hint(files, path.rstrip("/")), files)
     return Layout(_checked_versions(versions, files, where))
 
 
-def directory_layouts(listing: Iterable[str], where: str) -> dict[str, Layout]:
+def directory_layouts(listing: Iterable[str], path: str) -> dict[str, Layout]:
     """Return the layout of each model of a ``models.dir``, by name: each folder in it is one model.
 
     Files beside the folders are ignored. Raises ModelInvalid, also when the folder is itself a model.
     """
     files = _visible(listing)
-    names = sorted({path.partition("/")[0] for path in files if "/" in path})
+    where = f"models.dir: {path}"
+    names = sorted({file.partition("/")[0] for file in files if "/" in file})
     versions = [name for name, below in _version_folders(files) if _is_saved_model(below)]
-    if _is_saved_model(files) or versions:
-        what = (
-            "one SavedModel" if _is_saved_model(files) else f"one model with version folders ({', '.join(versions)})"
-        )
+    single = _is_saved_model(files)
+    if single or versions:
+        what = "one SavedModel" if single else f"one model with version folders ({', '.join(versions)})"
         raise _refusal(where, f"is {what}; write models.path instead of models.dir", files, _EXPECTED_DIR)
     if not names:
         raise _refusal(where, "holds no folder, so no model", files, _EXPECTED_DIR)
-    return {name: model_layout(_below(files, name), f"{where.rstrip('/')}/{name}") for name in names}
+    return {name: model_layout(_below(files, name), f"{path.rstrip('/')}/{name}", "models.dir") for name in names}
 
 
 def _visible(listing: Iterable[str]) -> list[str]:
@@ -180,24 +181,29 @@ def _checked_versions(versions: list[tuple[str, list[str]]], files: list[str], w
     return folders
 
 
-def _hint(files: list[str], where: str) -> str:
+def _hint(files: list[str], path: str) -> str:
     """Return what a folder that is no model seems to be."""
     if not files:
         return "is empty"
-    roots = sorted(path.rpartition("/")[0] for path in files if path.rpartition("/")[2] in SAVED_MODEL_FILES)
-    if roots:
-        # the model is further down: name the folder that would have been right
-        parent, _, last = roots[0].rpartition("/")
-        right = parent if version_number(last) is not None and parent else roots[0]
-        if version_number(right.rpartition("/")[2]) is None or right == roots[0]:
-            several = f" (one of {len(roots)} SavedModels below it)" if len(roots) > 1 else ""
-            return f"holds no SavedModel itself; write {where.rstrip('/')}/{right}{several}"
-    names = [path.rpartition("/")[2] for path in files]
+    if any(file.startswith("variables/") for file in files):
+        return "holds variables/ and no saved_model.pb (an incomplete copy?)"
+    below = sorted({_model_folder(file) for file in files if file.rpartition("/")[2] in SAVED_MODEL_FILES})
+    if below:
+        several = f", or models.dir for each of {len(below)} models" if len(below) > 1 else ""
+        return f"is no SavedModel itself; write {path}/{below[0]}{several}"
+    names = [file.rpartition("/")[2] for file in files]
     for suffixes, said in _OTHER_FORMATS:
         found = next((name for name in names if name.endswith(suffixes)), None)
         if found:
             return f"holds no SavedModel; {found} {said}"
     return "holds no saved_model.pb"
+
+
+def _model_folder(file: str) -> str:
+    """Return the folder of the model that a saved_model.pb belongs to: the one above, where its own is a version."""
+    folder = file.rpartition("/")[0]
+    parent, _, last = folder.rpartition("/")
+    return parent if parent and version_number(last) is not None else folder
 
 
 _CHECKPOINT = (

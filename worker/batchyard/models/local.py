@@ -68,11 +68,11 @@ def read_models(
     if path is not None:
         root = _existing(folder, path, "models.path")
         name, version = name_and_version(str(root))
-        layout = model_layout(_listing(root, path), f"models.path: {path}")
+        layout = model_layout(_listing(root, path), path)
         return [_served(name, root, layout, links, signature_key, version)]
     if directory is not None:
         root = _existing(folder, directory, "models.dir")
-        layouts = directory_layouts(_listing(root, directory), f"models.dir: {directory}")
+        layouts = directory_layouts(_listing(root, directory), directory)
         return [_served(name, root / name, layout, links, signature_key) for name, layout in layouts.items()]
     return list(_read_paths(folder, links, paths, signature_key))
 
@@ -89,7 +89,7 @@ def _read_paths(
             )
         seen[entry.name] = entry.path
         root = _existing(folder, entry.path, f"models.paths[{i}].path")
-        layout = model_layout(_listing(root, entry.path), f"models.paths[{i}].path: {entry.path}")
+        layout = model_layout(_listing(root, entry.path), entry.path, f"models.paths[{i}].path")
         yield _served(entry.name, root, layout, links, entry.signature_key or signature_key)
 
 

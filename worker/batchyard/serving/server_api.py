@@ -57,8 +57,14 @@ class ServingApi:
         answer = _run(model.run, key, inputs, outputs)
         spec_of_answer = model_pb2.ModelSpec(name=spec.name, signature_name=key)
         spec_of_answer.version.value = version
-        encoded = {name: self._encode(array) for name, array in answer.items()}
+        encoded = {name: self._encoded(name, array) for name, array in answer.items()}
         return wire.write_response(encoded, spec_of_answer.SerializeToString())
+
+    def _encoded(self, name: str, array: NDArray[Any]) -> wire.Parts:
+        try:
+            return self._encode(array)
+        except ValueError as error:  # quantized numbers and resources
+            raise RpcError(StatusCode.UNIMPLEMENTED, f"output {name!r}: {error}") from error
 
     def metadata(self, data: bytes) -> bytes:
         """Return a GetModelMetadataResponse. Raises RpcError."""
@@ -121,11 +127,15 @@ def outputs_wanted(signature: metadata_pb2.SignatureDef, output_filter: list[str
             )
         if output_filter.count(name) > 1:
             raise RpcError(StatusCode.INVALID_ARGUMENT, f"duplicate output tensor alias: {name}")
-    return output_filter or sorted(signature.outputs)
+    wanted = output_filter or sorted(signature.outputs)
+    for name in wanted:
+        _check_dense("output", name, signature.outputs[name])
+    return wanted
 
 
 def check_tensor(name: str, info: metadata_pb2.TensorInfo, array: NDArray[Any]) -> None:
     """Raise RpcError unless an array has the dtype, rank and sizes that the signature gives its input."""
+    _check_dense("input", name, info)
     found, shape = tensors.data_type(array), info.tensor_shape
     sizes = None if shape.unknown_rank else [dim.size for dim in shape.dim]
     fits = sizes is None or (
@@ -140,6 +150,13 @@ def check_tensor(name: str, info: metadata_pb2.TensorInfo, array: NDArray[Any]) 
         f"input {name!r}: found {tensors.dtype_name(found)} of shape {list(array.shape)}, expected "
         f"{tensors.dtype_name(info.dtype)} of {expected}.",
     )
+
+
+def _check_dense(kind: str, name: str, info: metadata_pb2.TensorInfo) -> None:
+    if not info.name:
+        raise RpcError(
+            StatusCode.INVALID_ARGUMENT, f"{kind} {name!r} is a sparse or ragged tensor, which Predict can't carry."
+        )
 
 
 def _run(

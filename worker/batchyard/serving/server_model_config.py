@@ -68,9 +68,12 @@ def read_config(path: Path) -> list[model_server_config_pb2.ModelConfig]:
         text_format.Parse(text, config)
     except text_format.ParseError as error:
         if not any(f'"{name}"' in str(error) for name in _UNUSED):
-            raise ModelConfigError(f"{path}: {error}.") from error
+            raise ModelConfigError(f"{path}: {str(error).rstrip('.')}.") from error
         config.Clear()
-        text_format.Parse(text, config, allow_unknown_field=True)
+        try:
+            text_format.Parse(text, config, allow_unknown_field=True)
+        except text_format.ParseError as second:
+            raise ModelConfigError(f"{path}: {str(second).rstrip('.')}.") from second
     configs = list(config.model_config_list.config)
     if not configs:
         raise ModelConfigError(f"{path} names no model, expected model_config_list {{ config {{ … }} }}.")

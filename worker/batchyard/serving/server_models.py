@@ -98,7 +98,12 @@ def load_models(models: Sequence[ModelToServe], intra_op_threads: int, inter_op_
 
     Raises ModelConfigError with a sentence for each version that failed: which, where and why.
     """
-    from batchyard.serving.savedmodel import SavedModel
+    try:
+        from batchyard.serving.savedmodel import SavedModel
+    except ModuleNotFoundError as error:
+        if error.name != "tensorflow":
+            raise
+        raise ModelConfigError("TensorFlow is not installed here: pip install 'batchyard[local]'.") from error
 
     loaded: dict[str, dict[int, LoadedModel]] = {}
     problems = []
