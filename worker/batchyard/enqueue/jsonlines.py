@@ -61,10 +61,13 @@ def _read_closely(raw: bytes, lines: Lines, origin: Origin) -> Iterator[Run]:
             yield Run([raw], origin, number, end, lines.number, _malformed(raw, scan.problem))
             return
         start = end - len(raw) - 1  # offset of raw
-        for a, b in scan.values:
-            # behind the last value of a line comes the next line; behind any other the rest of this one
-            last = scan.open_at is None and b == scan.values[-1][1]
-            yield Run([raw[a:b]], origin, number, end if last else start + b, number + 1 if last else number)
+        # behind a value comes the next one of its line, without the space between, or the next line
+        follows = [a for a, _ in scan.values[1:]] + ([] if scan.open_at is None else [scan.open_at])
+        for i, (a, b) in enumerate(scan.values):
+            if i < len(follows):
+                yield Run([raw[a:b]], origin, number, start + follows[i], number)
+            else:
+                yield Run([raw[a:]], origin, number, end, number + 1)  # with its \r, as if read from here
         if scan.open_at is None:
             return
         opened = raw[scan.open_at :]
@@ -72,7 +75,8 @@ def _read_closely(raw: bytes, lines: Lines, origin: Origin) -> Iterator[Run]:
         if value is None:
             yield Run([opened], origin, number, end, lines.number, _malformed(opened, rest.decode()))
             return
-        here = bool(rest.strip(_SPACE))
+        rest = rest.lstrip(_SPACE)
+        here = bool(rest)
         offset = lines.offset - len(rest) - 1 if here else lines.offset
         yield Run([value], origin, number, offset, lines.number - 1 if here else lines.number)
         raw = rest
