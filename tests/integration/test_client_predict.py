@@ -261,6 +261,16 @@ def test_the_chosen_signature_is_the_configured_one(several: TensorflowClient, s
     assert server.requests[0].model_spec.signature_name == "rank"
 
 
+def test_the_signature_can_be_asked_for_and_costs_no_further_rpc(several: TensorflowClient, server: Server) -> None:
+    signature = several.signature("digits", "3")
+    assert signature.name == "rank"
+    assert {name: str(spec) for name, spec in signature.inputs.items()} == {"x": "float32[?, 2]"}
+    several.predict(X, "digits")
+    assert server.calls == ["GetModelMetadata", "Predict"]
+    with pytest.raises(ModelNotFound, match="Did you mean 'digits'"):
+        several.signature("digit")
+
+
 def test_a_version_without_the_signature_says_so(client: TensorflowClient, server: Server) -> None:
     server.signatures.clear()
     server.add("m", "a", x=(types_pb2.DT_FLOAT, [-1, 2]))

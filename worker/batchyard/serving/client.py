@@ -154,12 +154,7 @@ class TensorflowClient:
         Raises InvalidInput, ModelNotFound, SignatureNotFound, ServerError and PredictTimeout (all PredictError), and
         ServingUnavailable when the server stayed away for the whole deadline.
         """
-        if os.getpid() != self._pid:
-            raise PredictError(
-                "this tensorflow_client was made before a fork and can't be used in the new process: predict in the "
-                "handler's own process (threads are fine), or start processes with the 'spawn' method"
-            )
-        ready = self._prepare(*self._resolve(model_name, model_version))
+        ready = self._prepare(model_name, model_version)
         arrays = signatures.fit(ready.signature, model_input, ready.where)
         inputs = {name: tensors.encode(array, ready.signature.inputs[name].dtype) for name, array in arrays.items()}
         size = sum(len(part) for parts in inputs.values() for part in parts)
@@ -177,14 +172,21 @@ class TensorflowClient:
         """
         return self._prepare(*self._resolve(model_name, model_version)).signature
 
+    def signature(self, model_name: str | None = None, model_version: int | str = "latest") -> Signature:
+        """Return what ``predict`` takes and gives back with the same model and version.
+
+        Raises ModelNotFound, SignatureNotFound, ServerError and ServingUnavailable, as ``predict`` does.
+        """
+        return self._prepare(model_name, model_version).signature
+
     def check(self) -> None:
         """Read the signatures of every model's latest version, waiting for the server as ``predict`` does.
 
         Raises InvalidModel when a model is not served or its signature can't be chosen; ServingUnavailable.
         """
-        for name, versions in self._versions.items():
+        for name in self._versions:
             try:
-                self._prepare(name, versions[-1])
+                self._prepare(name, "latest")
             except (SignatureNotFound, ModelNotFound) as error:
                 raise InvalidModel(str(error)) from error
             except ServerError as error:
@@ -218,14 +220,20 @@ class TensorflowClient:
             )
         return name, number
 
-    def _prepare(self, name: str, version: int) -> _Ready:
+    def _prepare(self, model_name: str | None, model_version: int | str) -> _Ready:
         """Return what is known of a model version, read from the server the first time.
 
         Without a lock: two threads may both ask, which is harmless, and none waits out another's deadline.
         """
-        ready = self._ready.get((name, version))
+        if os.getpid() != self._pid:
+            raise PredictError(
+                "this tensorflow_client was made before a fork and can't be used in the new process: predict in the "
+                "handler's own process (threads are fine), or start processes with the 'spawn' method"
+            )
+        key = self._resolve(model_name, model_version)
+        ready = self._ready.get(key)
         if ready is None:
-            ready = self._ready[name, version] = self._read(name, version)
+            ready = self._ready[key] = self._read(*key)
         return ready
 
     def _read(self, name: str, version: int) -> _Ready:
