@@ -166,14 +166,7 @@ class TensorflowClient:
         return _outputs(answer, ready.where)
 
     def signature(self, model_name: str | None = None, model_version: int | str = "latest") -> Signature:
-        """Return what ``predict`` takes and gives with this model: dtype and shape by input and by output name.
-
-        Raises ModelNotFound, SignatureNotFound, ServerError and ServingUnavailable as ``predict`` does.
-        """
-        return self._prepare(*self._resolve(model_name, model_version)).signature
-
-    def signature(self, model_name: str | None = None, model_version: int | str = "latest") -> Signature:
-        """Return what ``predict`` takes and gives back with the same model and version.
+        """Return what ``predict`` takes and gives back: dtype and shape by input and by output name.
 
         Raises ModelNotFound, SignatureNotFound, ServerError and ServingUnavailable, as ``predict`` does.
         """
