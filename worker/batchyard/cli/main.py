@@ -138,7 +138,9 @@ def serve(context: click.Context, flags: tuple[str, ...]) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code; console script and ``python -m`` end with it."""
     try:
-        code = cli.main(args=list(arguments) if arguments is not None else None, standalone_mode=False)
+        code = cli.main(
+            args=list(arguments) if arguments is not None else None, prog_name="batchyard", standalone_mode=False
+        )
     except click.ClickException as error:
         error.show()
         return INVALID
