@@ -38,6 +38,8 @@ def files_of(folder: Path, **given: Any) -> list[str]:
 
 # --- which files ---
 
+NAMES = ["d/a.jpg", "d/b.txt", "d/sub/c.jpg", "d/.hidden", "d/.git/x.jpg", "x[1].csv"]
+
 
 def test_files_come_in_byte_order_of_their_paths_as_an_object_store_lists_them(tmp_path):
     names = ["a-b", "a.txt", "a/z", "a/b/c", "a0", "B", "é"]
@@ -61,20 +63,16 @@ def test_an_item_of_files_is_an_absolute_path(tmp_path):
         pytest.param({"paths": ["d"], "includes": ["*.jpg"]}, ["d/a.jpg", "d/sub/c.jpg"], id="includes"),
         pytest.param({"paths": ["d"], "excludes": ["sub/"]}, ["d/a.jpg", "d/b.txt"], id="excludes"),
         pytest.param({"paths": ["d"], "includes": ["*.jpg"], "excludes": ["sub"]}, ["d/a.jpg"], id="both"),
-        pytest.param(
-            {"paths": ["d/b.txt", "d"]}, ["d/b.txt", "d/a.jpg", "d/sub/c.jpg"], id="listed twice counts once"
-        ),
+        pytest.param({"paths": ["d/b.txt", "d"]}, ["d/b.txt", "d/a.jpg", "d/sub/c.jpg"], id="a file in two paths"),
         pytest.param({"paths": ["d", "d/../d/sub"]}, ["d/a.jpg", "d/b.txt", "d/sub/c.jpg"], id="a folder in another"),
         pytest.param({"paths": ["d/*.jpg", "d/a*"]}, ["d/a.jpg"], id="two globs for one file"),
         pytest.param({"paths": ["x[1].csv"]}, ["x[1].csv"], id="a file whose name looks like a glob"),
-        pytest.param({"paths": ["d"], "includes": [".*"]}, ["d/.hidden"], id="a hidden file that is named"),
+        pytest.param({"paths": ["d"], "includes": [".hid*"]}, ["d/.hidden"], id="a hidden file that is named"),
         pytest.param({"paths": ["d/.hidden"]}, ["d/.hidden"], id="a hidden file given as path"),
     ],
 )
 def test_selects_files(tmp_path, given, expected):
-    write(
-        tmp_path, dict.fromkeys(["d/a.jpg", "d/b.txt", "d/sub/c.jpg", "d/.hidden", "d/.git/x.jpg", "x[1].csv"], b"")
-    )
+    write(tmp_path, dict.fromkeys(NAMES, b""))
     assert files_of(tmp_path, **given) == expected
 
 
@@ -151,8 +149,8 @@ def test_reads_the_items_of_delimited_files(tmp_path, files, expected):
 @pytest.mark.parametrize(
     ("files", "sentence"),
     [
-        pytest.param({"a.json": '[{"x": 1},\n {"x": 2}]'}, r"a.json: found one JSON array of 2 objects.*jq -c", id="array"),
-        pytest.param({"a.jsonl.gz": gzip.compress(b"1\n" * 9999)[:-9]}, "gzip data that ends too early", id="cut gzip"),
+        pytest.param({"a.json": '[{"x": 1},\n {"x": 2}]'}, "found one JSON array of 2 objects.*jq -c", id="an array"),
+        pytest.param({"a.jsonl.gz": gzip.compress(b"1\n" * 9999)[:-9]}, "data that ends too early", id="cut gzip"),
         pytest.param({"a.gz": gzip.compress(b"1\n") + b"junk"}, "damaged gzip data", id="junk behind gzip"),
         pytest.param({"a.jsonl.gz": b"1\n2\n"}, "found no gzip data", id="no gzip"),
         pytest.param({"a.parquet": b"PAR1"}, "a.parquet: found a Parquet file, expected JSON lines", id="Parquet"),
@@ -260,7 +258,7 @@ def test_count_tells_what_enqueuing_would_do(tmp_path):
     assert facts.bytes == sum(len(batch.items) for batch in whole)
     assert facts.largest_batch_bytes == max(len(batch.body()) for batch in whole)
     assert facts.malformed_count == 2
-    assert [message.partition(": ")[0] for message in facts.malformed] == ["./b.csv:4", "./c.jsonl.gz:2"]
+    assert [message.partition(": ")[0] for message in facts.malformed] == ["b.csv:4", "c.jsonl.gz:2"]
 
 
 def test_count_tells_the_first_ten_malformed_lines(tmp_path):

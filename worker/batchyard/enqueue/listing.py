@@ -147,6 +147,7 @@ class Listing:
             raise InputInvalid(f"{field}: found {written!r}, which is neither a file nor a folder.")
         # the glob is anchored where its fixed part ends, unlike an include, which may match at any depth
         globbed = self._globs("paths", ["/" + pattern]) if pattern else None
+        written = "" if written in (".", "./") else written
         return Root(written, base, stat.S_ISREG(mode), globbed, includes, excludes)
 
     def _globs(self, name: str, patterns: list[str]) -> Globs:
