@@ -14,6 +14,7 @@ user would have it:
     two_named    one SavedModel with the signatures `left` and `right`, no default
     constants    only saved_model.pb: x float32 [?] -> y = 3 x
     keras        a Keras 3 export: keras_tensor float32 [?, 4] -> output_0 [?, 2], signatures serve, serving_default
+    unrestored   a trained Keras 3 model saved by tf.saved_model.save, which a server's restore brings back in part
     tf1          as TensorFlow 1 wrote them: a variable, an asset and a table in collections
     meeting      as TensorFlow 1 wrote them: signature take (-> y) waits in the graph for what give (x -> done) brings
     sparse       as TensorFlow 1 wrote them: serving_default takes a sparse x (-> y dense)
@@ -39,7 +40,7 @@ def make(out: Path) -> None:
     """Write every model below ``out``."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     simple = (_half_plus, _shapes, _strings, _echo, _slow, _lookup, _named, _constants)
-    for build in (*simple, _keras, _tf1, _meeting, _sparse, _broken):
+    for build in (*simple, _keras, _unrestored, _tf1, _meeting, _sparse, _broken):
         build(out)
 
 
@@ -167,6 +168,18 @@ def _keras(out: Path) -> None:
     inputs = keras.Input((4,))
     model = keras.Model(inputs, keras.layers.Dense(2, kernel_initializer="ones", bias_initializer="ones")(inputs))
     model.export(str(out / "keras"), verbose=False)
+
+
+def _unrestored(out: Path) -> None:
+    import keras
+    import tensorflow as tf
+
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+    model.compile(optimizer="adam", loss="mse")
+    model.fit(tf.ones((8, 4)), tf.ones((8, 2)), verbose=0)  # the optimizer's copies of the weights come into being
+    spec = tf.TensorSpec([None, 4], tf.float32, name="x")
+    call = tf.function(lambda x: {"y": model(x)}, input_signature=[spec])
+    tf.saved_model.save(model, str(out / "unrestored"), signatures=call)
 
 
 def _tf1(out: Path) -> None:

@@ -50,6 +50,29 @@ class SavedModel:
             for key, signature in meta_graph.signature_def.items()
             if key != _INIT_OP
         }
+        self._refuse_lost_variables(meta_graph)
+
+    def _refuse_lost_variables(self, meta_graph: meta_graph_pb2.MetaGraphDef) -> None:
+        """Raise ModelLoadError when a signature reads a variable that the folder's checkpoint did not bring back.
+
+        Every predict would fail, here as in TF Serving, which restores by the same operation. Only exports of TF 2
+        are judged: they know no other way to fill a variable.
+        """
+        if not meta_graph.HasField("object_graph_def"):
+            return
+        for key, signature in self.signatures.items():
+            outputs = [
+                self._graph.get_tensor_by_name(each.name).op for each in signature.outputs.values() if each.name
+            ]
+            handles = [op.outputs[0] for op in _ancestors(outputs) if op.type == "VarHandleOp"]
+            with self._graph.as_default():
+                checks = [tf.raw_ops.VarIsInitializedOp(resource=handle) for handle in handles]
+            for handle, stands in zip(handles, self._session.run(checks), strict=True):
+                if not stands:
+                    raise ModelLoadError(
+                        f"signature {key!r} reads the variable {handle.op.name!r}, which variables/ does not bring "
+                        f"back: export a Keras model by model.export(path).{_saved_by(meta_graph)}"
+                    )
 
     def run(
         self, signature_key: str, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]
@@ -133,6 +156,18 @@ def _loaded(
     if init:
         session.run(graph.get_operation_by_name(init.partition(":")[0]), assets)
     return session, graph
+
+
+def _ancestors(operations: Sequence[Any]) -> list[Any]:
+    """Return the operations and everything they depend on."""
+    todo, seen = list(operations), set()
+    while todo:
+        operation = todo.pop()
+        if operation not in seen:
+            seen.add(operation)
+            todo += [tensor.op for tensor in operation.inputs]
+            todo += operation.control_inputs
+    return sorted(seen, key=lambda each: str(each.name))
 
 
 def _assets(meta_graph: meta_graph_pb2.MetaGraphDef, folder: Path) -> dict[str, str]:
