@@ -9,17 +9,17 @@ import logging
 import re
 import sys
 import threading
-from dataclasses import dataclass
-from typing import TextIO
+from functools import lru_cache
+from typing import NamedTuple, TextIO
 
 _START, _END = "\x1e", "\x1f"
-_MARK = re.compile(f"{_START}(?:(-?[0-9]{{1,18}}),([0-9]{{1,18}}))?,([^{_START}{_END},]*){_END}")
+_START_BYTE, _END_BYTE = b"\x1e", b"\x1f"
+_MARK = re.compile(rb"\x1e(?:(-?[0-9]{1,18}),([0-9]{1,18}))?,([^\x1e\x1f,]*)\x1f")
 _LONGEST_REST = 8192  # characters of an unfinished line that are held back
 _local = threading.local()
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """One line of a handler process. ``batch`` is None outside of a batch, -1 in on_job_complete."""
 
     text: str
@@ -44,16 +44,21 @@ def _mark(level: str = "") -> str:
 
 def parse(raw: bytes) -> Line:
     """Return the line behind ``raw`` (without its newline)."""
-    text = raw.decode("utf-8", "replace")
-    if not text.startswith(_START):
-        return Line(text)
-    mark = _MARK.match(text)
-    if mark is None:
-        return Line(text)
-    batch, attempt, level = mark.groups()
-    if batch is None:
-        return Line(text[mark.end() :], level=level or None)
-    return Line(text[mark.end() :], int(batch), int(attempt), level or None)
+    end = raw.find(_END_BYTE) + 1 if raw.startswith(_START_BYTE) else 0
+    fields = _fields(raw[:end]) if end else None
+    if fields is None:
+        return Line(raw.decode("utf-8", "replace"))
+    return Line(raw[end:].decode("utf-8", "replace"), *fields)
+
+
+@lru_cache(maxsize=256)  # a batch that prints, prints many lines
+def _fields(mark: bytes) -> tuple[int | None, int | None, str | None] | None:
+    found = _MARK.fullmatch(mark)
+    if found is None:
+        return None
+    batch, attempt, level = found.groups()
+    name = level.decode("utf-8", "replace") or None
+    return (None, None, name) if batch is None else (int(batch), int(attempt), name)
 
 
 class MarkedStream(io.TextIOBase):
