@@ -196,13 +196,15 @@ class QueueMachine(RuleBasedStateMachine):
                 self.model.buried.insert(0, delivery.index)
 
     # --- everyone ---
-    @rule(which=WHICH, owner=st.sampled_from(["a", "b", "nobody", None]))
-    def reclaim(self, which, owner):
+    @rule(which=WHICH, owner=st.sampled_from(["a", "b", "nobody", None]), lost=st.booleans())
+    def reclaim(self, which, owner, lost):
         everything = [*self.model.batches, *filter(None, [self.model.token])]
-        mine = [b for b in everything if not b.outcome and b.holder and b.due > self.now and owner in (b.owner, None)]
-        assert self.queues[which].reclaim(owner) == len(mine)
+        mine = [b for b in everything if not b.outcome and b.holder and owner in (b.owner, None)]
+        mine = [b for b in mine if b.due > self.now or not lost]
+        assert self.queues[which].reclaim(owner, lost=lost) == len(mine)
         for batch in mine:
-            batch.due = self.now
+            batch.due = min(batch.due, self.now)
+            batch.holder = batch.holder if lost else None
 
     @rule(which=WHICH, halted=st.sampled_from([False, False, False, True]))
     def halt_or_resume(self, which, halted):

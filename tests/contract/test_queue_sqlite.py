@@ -270,6 +270,16 @@ def test_reclaimed_leases_come_back_at_once_as_lost(queue, other):
     assert queue.state().counts.running == 0
 
 
+def test_leases_taken_back_after_an_interruption_count_no_loss_even_when_they_ran_out_since(queue, other, clock):
+    queue.publish(0, [b"x"] * 4)
+    queue.seal(4, 4)
+    held = queue.receive(1, lease=10, wait=0) + queue.receive(1, lease=1000, wait=0)
+    clock.now += 100
+    assert other.reclaim(None, lost=False) == 2
+    assert queue.ack(held) == [False, False]
+    assert [(d.index, d.lost) for d in other.receive(2, lease=1000, wait=0)] == [(0, 0), (1, 0)]
+
+
 def test_a_reclaimed_token_comes_back(queue, other):
     queue.seal(0, 0)
     queue.receive_completion(lease=1000)

@@ -182,7 +182,9 @@ class Queue(Protocol):
         """Lease up to ``limit`` due batches for ``lease`` seconds, waiting up to ``wait`` seconds for the first.
 
         Until the queue is sealed batch ``i`` is given out only when ``2 * i < published``: an input that turns out to
-        be malformed fails its job before half of it ran. Nothing is given out while the job is halted.
+        be malformed fails its job before half of it ran. Nothing is given out while the job is halted: then, and when
+        the token is settled, the answer comes at once and is empty. An engine may also answer at once when the token
+        is free. Batches never given out come by index; one that comes back comes when it is due.
         """
         ...
 
@@ -235,7 +237,10 @@ class Queue(Protocol):
         ...
 
     def last_attempt_failure(self, index: int) -> Failure | None:
-        """Return the failure of the newest failed attempt of a batch, None if it has none."""
+        """Return the failure of the newest failed attempt of a batch (or COMPLETION), None if it has none.
+
+        It is forgotten when the batch succeeds, and kept when the batch is buried.
+        """
         ...
 
     def close(self) -> None:

@@ -25,11 +25,12 @@ INSERT INTO delivery(id, due, token, owner, attempts, lost) VALUES (?, ?, ?, ?, 
 ON CONFLICT(id) DO UPDATE
 SET due = excluded.due, token = excluded.token, owner = excluded.owner, lost = excluded.lost"""
 
+# The plus keeps the planner on the partial indexes, where the first row is the answer.
 _NEXT_DUE = """
 SELECT min(due) FROM (
-  SELECT * FROM (SELECT due FROM delivery WHERE token IS NOT NULL AND id >= 0 ORDER BY due LIMIT 1)
+  SELECT * FROM (SELECT due FROM delivery WHERE token IS NOT NULL AND +id >= 0 ORDER BY due LIMIT 1)
   UNION ALL
-  SELECT * FROM (SELECT due FROM delivery WHERE token IS NULL AND id >= 0 ORDER BY due LIMIT 1))"""
+  SELECT * FROM (SELECT due FROM delivery WHERE token IS NULL AND +id >= 0 ORDER BY due LIMIT 1))"""
 
 
 @dataclass(frozen=True, slots=True)
