@@ -27,7 +27,7 @@ def disk(tmp_path):
     if mounted.returncode:
         pytest.skip(f"mounts a small tmpfs, which this machine refuses: {mounted.stderr.strip()}")
     yield tmp_path
-    subprocess.run(["umount", tmp_path], check=True)
+    subprocess.run(["umount", "--lazy", tmp_path], check=True)  # a test that failed may hold a handle still
 
 
 @pytest.fixture
