@@ -194,6 +194,17 @@ def test_resume_refuses_a_manifest_whose_input_or_output_changed(job, spec, fiel
     assert f"{field} is not what it was when this job started" in ran.err
 
 
+def test_a_job_that_stopped_at_a_malformed_line_goes_on_once_a_threshold_allows_it(job):
+    lines = [f"{i}\n" for i in range(3000)]
+    (job.folder / "items.jsonl").write_text("".join([*lines, "[1\n", *lines]))
+    job.write(input={"delimitedFiles": {"paths": ["items.jsonl"]}, "batchSize": 100}, retry={"maxAttempts": 1})
+    assert job.run_json()["reason"] == "InputInvalid"
+    told = job.run_json("--resume", "--set", "errorThreshold.batches=1")
+    assert (told["exitCode"], told["state"]) == (3, "CompletedWithFailures")
+    assert told["items"] == 6001
+    assert [failure["reason"] for failure in told["failures"]] == ["InvalidItem"]
+
+
 def test_a_second_run_of_a_job_says_who_holds_it(job, until):
     job.write(handler=ENDLESS)
     process = job.start()

@@ -18,6 +18,7 @@ from batchyard.local.meter import View
 
 _PLAIN_SECONDS = 10.0
 _PLAIN_STEP = 0.1
+_PLAIN_PAUSE = 1.0
 
 
 class Drawing(Protocol):
@@ -122,7 +123,8 @@ class Plain(Quiet):
         now = time.monotonic()
         step = int(view.settled / view.total / _PLAIN_STEP) if view.total else -1
         why = view.why.partition(" (")[0]
-        new = view.phase != self._phase or step != self._step or (why and why != self._why)
+        new = view.phase != self._phase or (why and why != self._why)
+        new = new or (step != self._step and now - self._at >= _PLAIN_PAUSE)
         if not new and now - self._at < _PLAIN_SECONDS:
             return
         self._phase, self._step, self._why, self._at = view.phase, step, why, now

@@ -48,6 +48,10 @@ class EnqueueSettings(_Frozen):
     log_format: Literal["json", "text"] = "json"
 
     def digest(self) -> str:
-        """Return what tells whether batches cut under other settings can be continued under these."""
-        cut = self.model_dump_json(include={"input", "folder", "batch_size", "tolerate_malformed"})
+        """Return what tells whether batches cut under other settings can be continued under these.
+
+        Not ``tolerate_malformed``: batches are cut the same with and without it, and a job that stopped at a
+        malformed line goes on once an errorThreshold allows it.
+        """
+        cut = self.model_dump_json(include={"input", "folder", "batch_size"})
         return hashlib.blake2b(cut.encode(), digest_size=8).hexdigest()

@@ -70,6 +70,8 @@ class Meter:
 
     def _rate(self, now: float, items_done: int) -> float | None:
         seen = self._seen
+        if len(seen) == 1 and items_done == seen[0][1]:
+            seen.clear()  # nothing is settled yet: the time until now was start-up
         if not seen or now - seen[-1][0] >= 0.5:
             seen.append((now, items_done))
         while len(seen) > 2 and now - seen[1][0] > _WINDOW:
