@@ -105,16 +105,14 @@ def test_sigterm_lets_calls_in_flight_finish_and_a_killed_server_starts_again_on
 def test_every_model_that_fails_to_load_is_named_with_its_reason(
     model_config: Callable[..., Path], tmp_path: Path
 ) -> None:
-    flags = (
-        f"--model_config_file={model_config('lost', 'newer', 'untagged', 'half_plus', 'corrupt', 'unrestored')}",
-    )
+    flags = (f"--model_config_file={model_config(*broken, 'half_plus')}",)
     failed = run_server(*flags, f"--grpc_socket_path={tmp_path}/s")
     assert failed.returncode == 1
     said = [line for line in failed.stderr.splitlines() if line.startswith("model server: model ")]
     assert len(said) == 5
     for line, model, reason in zip(
         said,
-        ("lost", "newer", "untagged", "corrupt", "unrestored"),
+        broken,
         (
             "Read less bytes than requested. It was saved with TensorFlow ",
             "Op type not registered 'OpFromTheFuture'",
