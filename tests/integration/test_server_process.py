@@ -105,6 +105,7 @@ def test_sigterm_lets_calls_in_flight_finish_and_a_killed_server_starts_again_on
 def test_every_model_that_fails_to_load_is_named_with_its_reason(
     model_config: Callable[..., Path], tmp_path: Path
 ) -> None:
+    broken = ("lost", "newer", "untagged", "corrupt", "unrestored")
     flags = (f"--model_config_file={model_config(*broken, 'half_plus')}",)
     failed = run_server(*flags, f"--grpc_socket_path={tmp_path}/s")
     assert failed.returncode == 1
