@@ -3,6 +3,8 @@
 Imports nothing but click at the top: ``batchyard --help`` and a typo must answer at once.
 """
 
+import errno
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +13,8 @@ import click
 
 INVALID = 2
 INTERRUPTED = 130
+UNHEARD = 1
+"""Exit code of a command whose output nobody reads any more."""
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -147,7 +151,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, click.Abort):
         click.echo("interrupted before anything was started", err=True)
         return INTERRUPTED
+    except OSError as error:
+        if error.errno not in (errno.EPIPE, errno.EIO):
+            raise
+        code = UNHEARD
+    _let_go_of_broken_streams()
     return code if isinstance(code, int) else 0
+
+
+def _let_go_of_broken_streams() -> None:
+    """Keep the interpreter from ending with its own exit code because a reader of ours is gone."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ All of it goes to stderr: stdout is the summary's.
 """
 
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -52,7 +53,7 @@ def drawing(*, quiet: bool) -> Drawing:
     if quiet:
         return Quiet()
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    return Bar(console) if console.is_terminal and not console.is_dumb_terminal else Plain()
+    return Sturdy(Bar(console) if console.is_terminal and not console.is_dumb_terminal else Plain())
 
 
 def counts(view: View) -> str:
@@ -99,6 +100,40 @@ class Quiet:
 
     def line(self, text: str) -> None:
         """Show nothing."""
+
+
+class Sturdy:
+    """Draws until whoever looks is gone (a closed terminal, ``| head``): the job goes on without being seen."""
+
+    def __init__(self, drawn: Drawing) -> None:
+        self._drawn = drawn
+
+    def __enter__(self) -> Self:
+        self._drawn.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._try(lambda: self._drawn.__exit__(kind, error, trace))
+
+    def say(self, text: str) -> None:
+        """Show one sentence of the runner's."""
+        self._try(lambda: self._drawn.say(text))
+
+    def show(self, view: View) -> None:
+        """Show how far the job is."""
+        self._try(lambda: self._drawn.show(view))
+
+    def line(self, text: str) -> None:
+        """Show a line of a handler's or a worker's."""
+        self._try(lambda: self._drawn.line(text))
+
+    def _try(self, draw: Callable[[], None]) -> None:
+        try:
+            draw()
+        except OSError:
+            self._drawn = Quiet()
 
 
 class Plain(Quiet):

@@ -1,5 +1,6 @@
 """``batchyard run``: joins options, drawing and the local runner, and prints what came of it."""
 
+import contextlib
 import json
 import shlex
 from collections.abc import Mapping, Sequence
@@ -51,7 +52,8 @@ def run_command(options: Mapping[str, Any], arguments: Sequence[str]) -> int:
         _emit(dry_run_json(facts)) if to_json else print_dry_run(facts)
         return facts.exit_code
     resume = resume_command(arguments)
-    _emit(as_json(summary, resume)) if to_json else print_summary(summary, resume)
+    with contextlib.suppress(OSError):  # nobody can read it; the exit code is still the job's
+        _emit(as_json(summary, resume)) if to_json else print_summary(summary, resume)
     return summary.outcome.exit_code
 
 

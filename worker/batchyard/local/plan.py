@@ -13,8 +13,7 @@ from batchyard.api.errors import InvalidError
 from batchyard.api.manifest import load
 from batchyard.api.spec import BatchJob, Output
 from batchyard.handler.load import find
-
-STATE_FOLDER = ".batchyard"
+from batchyard.local.state import STATE_FOLDER
 
 
 class NotOnOneMachine(InvalidError):

@@ -3,6 +3,7 @@
 The runner decides nothing that the queue does not know: it may die at any line, and ``--resume`` goes on.
 """
 
+import contextlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Protocol
 
 from batchyard.api.names import batch_id
+from batchyard.api.status import Reason
+from batchyard.api.status import State as JobState
 from batchyard.enqueue.sources import source_of
 from batchyard.local import outcome as outcomes
 from batchyard.local.crew import Crew, named_model_server
@@ -119,15 +122,21 @@ class _Run:
                 self._follow()
                 self._loop(crew, signals)
                 self._read_logs()
+                crew.kill()
+                self._look()
+                ended = outcome(self._state, interrupted=signals.asked > 0)
+                if self._state.halt is not None:
+                    close_output(self._plan, self._prepared.record, self._queue, ended, self._observer.say)
             except QueueLost as error:
-                return self._summary(Outcome("Failed", "QueueLost", str(error), outcomes.FAILED))
+                ended = Outcome(JobState.FAILED, Reason.QUEUE_LOST, str(error), outcomes.FAILED)
             finally:
                 crew.kill()
-            self._state = self._queue.state()
-            ended = outcome(self._state, interrupted=signals.asked > 0)
-            if self._state.halt is not None:
-                close_output(self._plan, self._prepared.record, self._queue, ended, self._observer.say)
             return self._summary(ended)
+
+    def _look(self) -> None:
+        """Take the queue's latest word; the one before stays when it does not answer (a full disk)."""
+        with contextlib.suppress(QueueUnavailable):
+            self._state = self._queue.state()
 
     def _loop(self, crew: Crew, signals: Signals) -> None:
         """Go round until the job is over, or somebody asks to stop."""
@@ -168,7 +177,7 @@ class _Run:
                 return
             if not is_over and crew.server:
                 crew.server.tick(now)  # running batches may need it still
-            self._state = self._queue.state()
+            self._look()
             self._show("ending" if is_over else "stopping", "")
             signals.wait(_TURN)
 
@@ -219,7 +228,7 @@ class _Run:
     def _failures(self) -> Sequence[FailureTold]:
         try:
             newest = self._queue.recent_failures(_FAILURES_TOLD)
-        except QueueLost:
+        except (QueueLost, QueueUnavailable):
             return []
         job_id = self._prepared.record.job_id
         return [

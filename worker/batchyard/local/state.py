@@ -24,6 +24,7 @@ from batchyard.queue.port import QueueLost
 from batchyard.queue.sqlite import SqliteQueue
 
 OWNER = "runner"
+STATE_FOLDER = ".batchyard"
 
 
 class RunRefused(InvalidError):
@@ -99,6 +100,7 @@ class JobFolder:
         try:
             for folder in (self.root, self.logs, self.settings):
                 folder.mkdir(parents=True, exist_ok=True)
+            _keep_out_of_git(self.root.parent)
             held = (self.root / "lock").open("a+")
         except OSError as error:
             raise RunRefused(
@@ -108,12 +110,17 @@ class JobFolder:
         with held:
             try:
                 fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
+            except BlockingIOError as error:
                 held.seek(0)
                 holder = held.read().strip() or "unknown"
                 raise RunRefused(
                     f"this job is being run already by process {holder} (it holds {self.root / 'lock'}): "
                     "wait for it, stop it, or use another metadata.name or --state-dir"
+                ) from error
+            except OSError as error:
+                raise RunRefused(
+                    f"{self.root} is on a file system without locks ({error.strerror}): "
+                    "name a folder on a local disk with --state-dir DIR"
                 ) from error
             held.seek(0)
             held.truncate()
@@ -157,6 +164,12 @@ class JobFolder:
                 f"{self.queue} is missing or damaged though {self.record.name} tells of a run ({error}): "
                 "start the job anew with --restart"
             ) from error
+
+
+def _keep_out_of_git(parent: Path) -> None:
+    """Let git ignore ``.batchyard``, without asking the user for a line in a file of theirs."""
+    if parent.name == STATE_FOLDER and not (parent / ".gitignore").exists():
+        (parent / ".gitignore").write_text("*\n")
 
 
 def new_record(job_name: str, manifest: Path, fixed: dict[str, Any]) -> RunRecord:
