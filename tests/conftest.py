@@ -1,5 +1,7 @@
 """Lets tests import what stands beside this file, and gives them real jobs to run workers on."""
 
+import importlib.util
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,3 +28,15 @@ def make_job(tmp_path: Path) -> Iterator[Callable[..., WorkerJob]]:
     yield make
     for job in made:
         job.close()
+
+
+@pytest.fixture(scope="session")
+def savedmodels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the SavedModels that `tests/models_for_tests.py` describes, made in a process of its own."""
+    if importlib.util.find_spec("tensorflow") is None:
+        pytest.skip("needs TensorFlow: pip install 'batchyard[local]'")
+    out = tmp_path_factory.mktemp("savedmodels")
+    script = Path(__file__).parent / "models_for_tests.py"
+    made = subprocess.run([sys.executable, script, out], capture_output=True, text=True)
+    assert made.returncode == 0, made.stderr
+    return out

@@ -14,7 +14,6 @@ import pytest
 from batchyard.models.local import NamedPath, read_models
 from batchyard.models.serving_config import config_text
 
-TESTS = Path(__file__).parents[1]
 UNLIMITED = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 
 
@@ -46,16 +45,6 @@ class ModelServer:
         """Ask it to end and return its exit code."""
         self.process.terminate()
         return self.process.wait(60)
-
-
-@pytest.fixture(scope="session")
-def savedmodels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the SavedModels that `tests/models_for_tests.py` describes."""
-    pytest.importorskip("tensorflow", reason="needs TensorFlow: pip install 'batchyard[local]'")
-    out = tmp_path_factory.mktemp("savedmodels")
-    made = subprocess.run([sys.executable, TESTS / "models_for_tests.py", out], capture_output=True, text=True)
-    assert made.returncode == 0, made.stderr
-    return out
 
 
 @pytest.fixture(scope="session")
