@@ -83,7 +83,7 @@ class WorkerJob:
     def __init__(
         self,
         folder: Path,
-        handler: str,
+        source: str,
         batches: Sequence[Sequence[Any]] = (),
         *,
         bodies: Sequence[bytes] | None = None,
@@ -94,7 +94,7 @@ class WorkerJob:
         self.path = folder / "queue.db"
         self.queue = SqliteQueue.create(self.path)
         (folder / "project").mkdir()
-        (folder / "project" / "handler.py").write_text(textwrap.dedent(handler))
+        (folder / "project" / "handler.py").write_text(textwrap.dedent(source))
         self._settings = settings
         self._workers: list[RunningWorker] = []
         self.publish(batches if bodies is None else [], bodies)

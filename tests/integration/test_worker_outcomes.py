@@ -1,6 +1,6 @@
 """Each way a batch can end in a handler process: one job that holds them all, run once by one worker.
 
-Every misbehaving batch stands between two that are fine: it costs one attempt of itself and nothing of its neighbours.
+Every misbehaving batch stands between two that are fine; it costs one attempt of itself, nothing of its neighbours.
 """
 
 import pytest

@@ -21,7 +21,7 @@ def check(settings: WorkerSettings) -> int:
         sys.stdout.write(message + "\n")
 
     selector = selectors.DefaultSelector()
-    pool = Pool(1, 1, child_init(settings), None, selector, print_line, say, settings.worker)
+    pool = Pool(1, 1, child_init(settings), None, selector, print_line, say, settings.worker, patience=1)
     # a handler that asks for job_spec gets one with the counts a dry run cannot know
     pool.job_spec = job_spec(settings, batches=0, items=0)
     while pool.refused is None and not pool.ready:

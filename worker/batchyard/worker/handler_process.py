@@ -22,7 +22,7 @@ from batchyard.api.process import PARENT_DEATH
 from batchyard.worker import frames
 from batchyard.worker.child import SLOT
 from batchyard.worker.frames import Frame, Kind
-from batchyard.worker.tags import Line, parse
+from batchyard.worker.tags import Line, mark_of, parse
 
 _READ = 1 << 18
 _LONGEST_LINE = 1 << 16
@@ -49,8 +49,8 @@ class Pipe:
         *lines, last = self.rest.split(b"\n")
         self.rest = bytearray(last)
         if len(last) > _LONGEST_LINE:
-            lines.append(self.rest)
-            self.rest = bytearray()
+            lines.append(last)
+            self.rest = bytearray(mark_of(bytes(last[:64])))  # the next piece is of the same batch
         return [parse(bytes(line)) for line in lines]
 
 

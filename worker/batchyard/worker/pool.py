@@ -21,7 +21,6 @@ from batchyard.worker.tags import Line
 
 _NEIGHBOURS_GRACE = 5.0  # seconds that other threads' batches get when one batch of their process timed out
 _STACK_SECONDS = 0.3  # for faulthandler to write the stacks
-_FAILURES_IN_A_ROW = 10
 _WAITING_BYTES = 8 << 20
 _REFUSALS = 3  # constructor exceptions before a handler that never stood is called invalid
 
@@ -51,7 +50,10 @@ class Pool:
         on_line: Callable[[int, str, Line], None],
         say: Callable[[str, str], None],
         worker: str,
+        patience: int = 10,
     ) -> None:
+        """``patience``: deaths in a row, before a batch ran, that end the worker."""
+        self._patience = patience
         self._size, self._threads, self._init = size, threads, init
         self._timeout = batch_timeout
         self._selector = selector
@@ -211,18 +213,27 @@ class Pool:
             return
         pipe = member.process.pipes[name]
         lines = pipe.read()
-        if lines is None:  # the process closed it; its death is told elsewhere
+        if lines is None and pipe.fd in self._selector.get_map():  # it was closed; a death is told elsewhere
             self._selector.unregister(pipe.fd)
-            return
-        for line in lines:
+        for line in lines or []:
             self._user_line(member, name, line)
 
-    def _user_line(self, member: _Member, name: str, line: Line) -> None:
+    def _user_line(self, member: _Member, name: str, line: Line, owner: Work | None = None) -> None:
+        """Log a line; one without a mark is ``owner``'s, or of the only batch that runs."""
         member.process.last_lines.append(line.text)
-        if line.batch is None and len(running := member.process.running()) == 1:
-            delivery = member.process.in_hand[next(iter(running))].delivery
-            line = Line(line.text, delivery.index, delivery.attempts + 1, line.level)
+        if line.batch is None:
+            if owner is None and len(running := member.process.running()) == 1:
+                owner = member.process.in_hand[next(iter(running))]
+            if owner is not None:
+                line = Line(line.text, owner.delivery.index, owner.delivery.attempts + 1, line.level)
         self._on_line(member.process.number, name, line)
+
+    def _hear_last_words(self, member: _Member, work: Work) -> None:
+        """Read what is in the pipes: a batch's lines are written before its answer, whichever is seen first."""
+        if self._threads == 1:  # with several the lines without a mark may be anybody's
+            for name, pipe in member.process.pipes.items():
+                for line in pipe.read() or []:
+                    self._user_line(member, name, line, work)
 
     def _hear(self, member: _Member, frame: Frame) -> None:
         match frame.kind:
@@ -240,8 +251,10 @@ class Pool:
                 member.said_why = True
                 self._constructor_raised(json.loads(frame.body))
             case Kind.RESULT | Kind.ERROR:
-                work = member.process.in_hand.pop(frame.seq, None)
+                work = member.process.in_hand.get(frame.seq)
                 if work is not None:
+                    self._hear_last_words(member, work)
+                    del member.process.in_hand[frame.seq]
                     self._ended(member, work, frame)
             case _:
                 raise ValueError(f"a handler process sent {frame.kind.name}")
@@ -270,7 +283,7 @@ class Pool:
         if told["transient"]:
             return
         self._failures += 1
-        if not self._ever_ready and self._failures >= _REFUSALS:
+        if not self._ever_ready and self._failures >= min(_REFUSALS, self._patience):
             text = f"Handler.__init__ raised {told['error']}\n\n{told['detail']}"
             self.refused = self.refused or Refused("HandlerInvalid", text)
 
@@ -311,18 +324,20 @@ class Pool:
             self._say("WARNING", f"handler process {process.number} {told}; starting another")
 
     def _pause(self, member: _Member, running: dict[int, float], code: int) -> float:
-        """Return the seconds before a replacement starts; give up after ten deaths in a row without a batch run."""
+        """Return the seconds before a replacement starts; give up after too many deaths in a row without a batch."""
         if member.completed or running or self._stopping:
             return 0.0
         if member.said_why:  # counted when it was said
-            return 0.2 * 2.0 ** min(self._failures, 6)
+            return 0.2 * 2.0 ** min(self._failures, 4)
         self._failures += 1
-        if self._failures >= _FAILURES_IN_A_ROW:
+        if self._failures >= self._patience:
             last = "\n".join(member.process.last_lines)
             how = core.death(code)
-            text = f"{self._failures} handler processes in a row died before they ran a batch, the last {how}\n{last}"
-            self.refused = self.refused or Refused(None, text)
-        return 0.1 * 2.0 ** min(self._failures, 6)
+            text = f"{self._failures} handler processes in a row died before they ran a batch, the last {how}"
+            if self._failures == 1:
+                text = f"the handler process {how} before it stood"
+            self.refused = self.refused or Refused(None, f"{text}\n{last}")
+        return 0.1 * 2.0 ** min(self._failures, 4)
 
     # --- the end ---
     def stop(self) -> None:

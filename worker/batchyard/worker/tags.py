@@ -51,6 +51,12 @@ def parse(raw: bytes) -> Line:
     return Line(raw[end:].decode("utf-8", "replace"), *fields)
 
 
+def mark_of(start: bytes) -> bytes:
+    """Return the mark that a line which begins with ``start`` carries, empty if none."""
+    found = _MARK.match(start)
+    return found[0] if found else b""
+
+
 @lru_cache(maxsize=256)  # a batch that prints, prints many lines
 def _fields(mark: bytes) -> tuple[int | None, int | None, str | None] | None:
     found = _MARK.fullmatch(mark)
