@@ -64,7 +64,7 @@ def one_job(folder: Path, rng: random.Random, size: int, number: int, most: int)
         if kills < most:
             kills += kill_soon(process, queue, position.published, rng)
         assert process.wait(60) in (0, -9), (folder / "log").read_text()[-2000:]
-    expected = [batch.body() for batch in split(source_of(settings).runs(), size)]
+    expected = [batch.body for batch in split(source_of(settings).runs(), size)]
     state = queue.state()
     assert (state.total, state.items) == (len(expected), 3 * ITEMS + sum(b'"oops"' in body for body in expected))
     taken: dict[int, bytes] = {}

@@ -66,7 +66,7 @@ class Job:
         return [taken[i] for i in range(len(taken))]
 
     def expected(self) -> list[bytes]:
-        return [batch.body() for batch in split(source_of(self.settings).runs(), self.settings.batch_size)]
+        return [batch.body for batch in split(source_of(self.settings).runs(), self.settings.batch_size)]
 
 
 def write_lines(path: Path, count: int, bad: int | None = None) -> None:

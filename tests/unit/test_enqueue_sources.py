@@ -29,7 +29,7 @@ def batches_of(settings: EnqueueSettings) -> list[Batch]:
 
 
 def items_of(settings: EnqueueSettings) -> list[Any]:
-    return [item for batch in batches_of(settings) for item in decode_items(batch.body())]
+    return [item for batch in batches_of(settings) for item in decode_items(batch.body)]
 
 
 def files_of(folder: Path, **given: Any) -> list[str]:
@@ -255,8 +255,8 @@ def test_count_tells_what_enqueuing_would_do(tmp_path):
     facts = count(settings)
     whole = batches_of(settings)
     assert (facts.items, facts.batches, facts.files) == (14, len(whole), 6)
-    assert facts.bytes == sum(len(batch.items) for batch in whole)
-    assert facts.largest_batch_bytes == max(len(batch.body()) for batch in whole)
+    assert facts.bytes == sum(len(batch.body.partition(b"\n")[2]) for batch in whole)
+    assert facts.largest_batch_bytes == max(len(batch.body) for batch in whole)
     assert facts.malformed_count == 2
     assert [message.partition(": ")[0] for message in facts.malformed] == ["b.csv:4", "c.jsonl.gz:2"]
 

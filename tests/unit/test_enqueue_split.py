@@ -25,7 +25,7 @@ def lines_of(values: list[object], *, bad: set[int] = frozenset(), together: int
 
 
 def items(batches: list[Batch]) -> list[list[object]]:
-    return [decode_items(batch.body()) for batch in batches]
+    return [decode_items(batch.body) for batch in batches]
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_fills_batches_in_order(count, size, expected):
 
 def test_a_malformed_line_is_a_batch_of_its_own_and_ends_the_one_before():
     batches = list(split(lines_of(list("abcde"), bad={2}), size=4))
-    headers = [decode_header(batch.body()) for batch in batches]
+    headers = [decode_header(batch.body) for batch in batches]
     assert items(batches) == [["a", "b"], ['"c"'], ["d", "e"]]
     assert [(h.first, h.count) for h in headers] == [(0, 2), (2, 1), (3, 2)]
     assert [h.invalid for h in headers] == [None, "data.jsonl:3: found it, expected better.", None]
@@ -52,7 +52,7 @@ def test_a_malformed_line_is_a_batch_of_its_own_and_ends_the_one_before():
 
 def test_a_malformed_line_that_is_not_utf8_is_kept_as_text():
     (batch,) = split([Run([b"a\xffb"], FILE, 1, 4, 2, "found it, expected better.")], 1)
-    assert decode_items(batch.body()) == ["a\ufffdb"]
+    assert decode_items(batch.body) == ["a\ufffdb"]
 
 
 def test_batches_go_on_across_files_and_name_the_first():
@@ -75,7 +75,7 @@ def test_no_item_is_lost_and_the_runs_it_comes_in_do_not_matter(values, bad, siz
     assert batches == list(split(lines_of(values, bad=bad, together=other), size))
     positions = [p for batch in batches for p in range(batch.header.first, batch.end)]
     assert positions == list(range(len(values)))
-    found = [item for batch in batches for item in decode_items(batch.body())]
+    found = [item for batch in batches for item in decode_items(batch.body)]
     assert found == [json.dumps(value) if i in bad else value for i, value in enumerate(values)]
 
 

@@ -40,8 +40,8 @@ def count(settings: EnqueueSettings, limit: int | None = None) -> InputFacts:
     for batch in split(source.runs(), settings.batch_size, limit=limit):
         batches += 1
         items = batch.end
-        total += len(batch.items)
-        largest = max(largest, len(batch.body()))
+        total += len(batch.body) - batch.body.index(b"\n") - 1
+        largest = max(largest, len(batch.body))
         if batch.header.invalid is not None:
             malformed_count += 1
             malformed.extend([batch.header.invalid] if len(malformed) < SHOWN else [])

@@ -126,9 +126,8 @@ def _windows(batches: Iterator[Batch], digest: str, tolerate: bool) -> Iterator[
     for batch in batches:
         if batch.header.invalid is not None and not tolerate:
             raise InputInvalid(f"{batch.header.invalid} With errorThreshold set the job goes on without such lines.")
-        body = batch.body()
-        bodies.append(body)
-        held += len(body)
+        bodies.append(batch.body)
+        held += len(batch.body)
         if len(bodies) >= WINDOW_BATCHES or held >= WINDOW_BYTES or time.monotonic() - began >= WINDOW_SECONDS:
             yield _Window(bodies, cursor_of(batch, digest), batch.end, batch.mark.place())
             bodies, held, began = [], 0, time.monotonic()

@@ -79,15 +79,11 @@ class Run(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """One batch: ``header`` and ``items`` (a JSON array) make its body; ``mark`` is the place behind it."""
+    """One batch: its queue message, the message's header, and the place behind its last item."""
 
     header: Header
-    items: bytes
+    body: bytes
     mark: Mark
-
-    def body(self) -> bytes:
-        """Return the queue message."""
-        return encode(self.header, self.items)
 
     @property
     def end(self) -> int:
@@ -133,14 +129,17 @@ def split(runs: Iterable[Run], size: int, first: int = 0, limit: int | None = No
 
 
 def _batch(parts: list[bytes], first: int, source: str, mark: Mark) -> Batch:
-    return Batch(Header(first, len(parts), source=source), b"[" + b",".join(parts) + b"]", mark)
+    header = Header(first, len(parts), source=source)
+    parts[0] = encode(header, b"[" + parts[0])  # so that joining is the only time the items are copied
+    parts[-1] += b"]"
+    return Batch(header, b",".join(parts), mark)
 
 
 def _malformed(run: Run, first: int) -> Batch:
     mark = run.mark(1)
     text = run.raws[0][: MAX_RAW * 4].decode(errors="replace")[:MAX_RAW]
     header = Header(first, 1, invalid=f"{mark.place()}: {run.problem}", source=run.origin.shown)
-    return Batch(header, orjson.dumps([text]), mark)
+    return Batch(header, encode(header, orjson.dumps([text])), mark)
 
 
 def _too_large(place: str, position: int, count: int, held: int, limit: int) -> str:
