@@ -9,32 +9,18 @@ import selectors
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from batchyard.queue.port import COMPLETION, Failure
 from batchyard.worker import core, frames
 from batchyard.worker.frames import Frame, Kind
 from batchyard.worker.handler_process import HandlerProcess, is_out_of_processes
+from batchyard.worker.members import Member
 from batchyard.worker.outcomes import AttemptFailed, End, GivenBack, Outcome, Refused, Succeeded, Work, share_out
 from batchyard.worker.tags import Line
 
-_NEIGHBOURS_GRACE = 5.0  # seconds that other threads' batches get when one batch of their process timed out
-_STACK_SECONDS = 0.3  # for faulthandler to write the stacks
 _WAITING_BYTES = 8 << 20
 _REFUSALS = 3  # constructor exceptions before a handler that never stood is called invalid
-
-
-@dataclass(slots=True)
-class _Member:
-    process: HandlerProcess
-    completed: int = 0
-    last_result: float = 0.0
-    alone: bool = False
-    stack_at: float | None = None
-    kill_at: float | None = None
-    wants_job_spec: bool = False
-    said_why: bool = False  # it reported its own end (INVALID, INIT_ERROR)
 
 
 class Pool:
@@ -58,7 +44,7 @@ class Pool:
         self._timeout = batch_timeout
         self._selector = selector
         self._on_line, self._say, self._worker = on_line, say, worker
-        self._members: dict[int, _Member] = {}
+        self._members: dict[int, Member] = {}
         self._start_at = dict.fromkeys(range(size), 0.0)
         self._failures = 0
         self._ever_ready = False
@@ -73,7 +59,7 @@ class Pool:
 
     # --- what the loop asks ---
     @property
-    def ready(self) -> list[_Member]:
+    def ready(self) -> list[Member]:
         """The members whose handler stands."""
         return [m for m in self._members.values() if m.process.is_ready and not m.process.is_doomed]
 
@@ -87,14 +73,14 @@ class Pool:
         depth = core.feed_depth(self._threads, self.seconds_a_batch)
         return sum(max(0, depth - len(m.process.in_hand)) for m in self._open_members() if self._has_room(m, depth))
 
-    def _has_room(self, member: _Member, depth: int) -> bool:
+    def _has_room(self, member: Member, depth: int) -> bool:
         """Whether a process may be handed one more: large batches wait here once, not in every process."""
         held = member.process.in_hand
         if len(held) < self._threads:
             return True
         return len(held) < depth and sum(len(work.delivery.body) for work in held.values()) < _WAITING_BYTES
 
-    def _open_members(self) -> list[_Member]:
+    def _open_members(self) -> list[Member]:
         members = [m for m in self.ready if not m.alone]
         return members[1:] if self._suspects and members else members  # the first one empties for the next suspect
 
@@ -113,7 +99,7 @@ class Pool:
         self._hand(member, work)
         return True
 
-    def _hand(self, member: _Member, work: Work) -> None:
+    def _hand(self, member: Member, work: Work) -> None:
         seq = next(self._seq)
         work.fed_at = time.monotonic()
         member.process.in_hand[seq] = work
@@ -148,28 +134,9 @@ class Pool:
                 member.wants_job_spec = False
                 member.process.send(Kind.JOB_SPEC, 0, json.dumps(self.job_spec).encode())
                 self._watch(member)
-            self._check_timeouts(member, now)
+            if self._timeout is not None:
+                member.check_timeouts(now, self._timeout)
         self._feed_suspects()
-
-    def _check_timeouts(self, member: _Member, now: float) -> None:
-        process = member.process
-        if self._timeout is not None and not process.is_doomed and process.in_hand:
-            running = process.running()
-            for seq, start in running.items():
-                work = process.in_hand[seq]
-                if work.delivery.index != COMPLETION and now - start > self._timeout:
-                    work.timed_out = process.is_doomed = True
-            if process.is_doomed:
-                others = any(not process.in_hand[seq].timed_out for seq in running)
-                process.ask_for_stack()  # this may wake the batch from a system call and let it finish after all
-                member.kill_at = now + (_NEIGHBOURS_GRACE if others else _STACK_SECONDS)
-        if member.kill_at is not None:
-            running = process.running()
-            if now >= member.kill_at or all(process.in_hand[seq].timed_out for seq in running):
-                if member.stack_at is None:
-                    member.stack_at = now + _STACK_SECONDS  # the stacks are written while neighbours finish
-                if now >= member.stack_at or now >= member.kill_at:
-                    process.kill()
 
     def _start(self, number: int, now: float) -> None:
         try:
@@ -181,7 +148,7 @@ class Pool:
             self._start_at[number] = now + 5.0
             return
         del self._start_at[number]
-        member = self._members[number] = _Member(process)
+        member = self._members[number] = Member(process)
         self._selector.register(process.channel, selectors.EVENT_READ, lambda m: self._on_channel(number, m))
         for name, pipe in process.pipes.items():
             self._selector.register(pipe.fd, selectors.EVENT_READ, lambda _m, n=name: self._on_pipe(number, n))
@@ -189,7 +156,7 @@ class Pool:
             self._selector.register(process.pidfd, selectors.EVENT_READ, lambda _m: self._bury(number))
         self._watch(member)
 
-    def _watch(self, member: _Member) -> None:
+    def _watch(self, member: Member) -> None:
         events = selectors.EVENT_READ | (selectors.EVENT_WRITE if member.process.wants_to_send else 0)
         key = self._selector.get_key(member.process.channel)
         if key.events != events:
@@ -218,7 +185,7 @@ class Pool:
         for line in lines or []:
             self._user_line(member, name, line)
 
-    def _user_line(self, member: _Member, name: str, line: Line, owner: Work | None = None) -> None:
+    def _user_line(self, member: Member, name: str, line: Line, owner: Work | None = None) -> None:
         """Log a line; one without a mark is ``owner``'s, or of the only batch that runs."""
         member.process.last_lines.append(line.text)
         if line.batch is None:
@@ -228,14 +195,14 @@ class Pool:
                 line = Line(line.text, owner.delivery.index, owner.delivery.attempts + 1, line.level)
         self._on_line(member.process.number, name, line)
 
-    def _hear_last_words(self, member: _Member, work: Work) -> None:
+    def _hear_last_words(self, member: Member, work: Work) -> None:
         """Read what is in the pipes: a batch's lines are written before its answer, whichever is seen first."""
         if self._threads == 1:  # with several the lines without a mark may be anybody's
             for name, pipe in member.process.pipes.items():
                 for line in pipe.read() or []:
                     self._user_line(member, name, line, work)
 
-    def _hear(self, member: _Member, frame: Frame) -> None:
+    def _hear(self, member: Member, frame: Frame) -> None:
         match frame.kind:
             case Kind.READY:
                 member.process.is_ready = self._ever_ready = True
@@ -259,7 +226,7 @@ class Pool:
             case _:
                 raise ValueError(f"a handler process sent {frame.kind.name}")
 
-    def _ended(self, member: _Member, work: Work, frame: Frame) -> None:
+    def _ended(self, member: Member, work: Work, frame: Frame) -> None:
         now = time.monotonic()
         took = now - max(work.fed_at, member.last_result)
         member.last_result = now
@@ -311,7 +278,7 @@ class Pool:
             if watched is not None and watched in self._selector.get_map():
                 self._selector.unregister(watched)
 
-    def _share_out(self, member: _Member, running: dict[int, float], code: int, stack: str) -> None:
+    def _share_out(self, member: Member, running: dict[int, float], code: int, stack: str) -> None:
         """Give each batch that the dead process held its outcome."""
         process = member.process
         told = core.death(code)
@@ -323,7 +290,7 @@ class Pool:
         if not (self._stopping or doomed or self.refused) and (running or process.is_ready):
             self._say("WARNING", f"handler process {process.number} {told}; starting another")
 
-    def _pause(self, member: _Member, running: dict[int, float], code: int) -> float:
+    def _pause(self, member: Member, running: dict[int, float], code: int) -> float:
         """Return the seconds before a replacement starts; give up after too many deaths in a row without a batch."""
         if member.completed or running or self._stopping:
             return 0.0
