@@ -255,9 +255,10 @@ class Process:
         from batchyard.output.encode import encode_result
 
         header = decode_header(body)
-        keyed = items if self._key is None else decode_items(body)  # the handler may change its payload in place
+        # a copy of its own, or just the number: the handler may change its payload in place
+        given = [None] * len(items) if self._key is None else decode_items(body)
         result = self._call(items, names.batch_id(self._job_id, index))
-        return encode_result(result, keyed, header.first, index, self._key)
+        return encode_result(result, given, header.first, index, self._key)
 
     def _flush(self) -> None:
         for stream in (sys.stdout, sys.stderr):
