@@ -3,18 +3,25 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
+from uuid import uuid4
 
 import pytest
 from batchyard.queue.engines import open_queue
 from batchyard.queue.port import Delivery, Failure, Queue
 from batchyard.queue.sqlite import SqliteQueue
+from nats_server import NatsServer, missing
 
 
 class Engine(NamedTuple):
-    """``create`` makes an empty queue in a folder and returns its URL; ``short_lease``: seconds worth waiting for."""
+    """``create`` makes an empty queue in a folder (``server``: on that one) and returns its URL.
 
-    create: Callable[[Path], str]
+    ``short_lease``: seconds worth waiting for. ``whole``: batches published, taken or settled together are seen so.
+    """
+
+    create: Callable[..., str]
     short_lease: float
+    whole: bool = True
+    server: str = ""
 
 
 def _sqlite(folder: Path) -> str:
@@ -22,7 +29,28 @@ def _sqlite(folder: Path) -> str:
     return f"sqlite:{folder / 'queue.db'}"
 
 
-ENGINES = {"sqlite": Engine(_sqlite, short_lease=0.1)}
+def _jetstream(_folder: Path, server: NatsServer) -> str:
+    from batchyard.queue.jetstream import JetStreamQueue
+
+    url = f"{server.address}/job-{uuid4().hex}"
+    JetStreamQueue.create(url, lease=JETSTREAM_LEASE).close()
+    return url
+
+
+JETSTREAM_LEASE = 1.5
+ENGINES = {
+    "sqlite": Engine(_sqlite, short_lease=0.1),
+    "jetstream": Engine(_jetstream, short_lease=JETSTREAM_LEASE, whole=False, server="nats_server"),
+}
+
+
+@pytest.fixture(scope="session")
+def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
+    if missing():
+        pytest.skip(missing())
+    server = NatsServer(tmp_path_factory.mktemp("nats"))
+    yield server
+    server.close()
 
 
 @pytest.fixture(params=sorted(ENGINES))
@@ -36,7 +64,9 @@ def short_lease(engine: Engine) -> float:
 
 
 @pytest.fixture
-def queue_url(engine: Engine, tmp_path: Path) -> str:
+def queue_url(engine: Engine, tmp_path: Path, request: pytest.FixtureRequest) -> str:
+    if engine.server:
+        return engine.create(tmp_path, request.getfixturevalue(engine.server))
     return engine.create(tmp_path)
 
 

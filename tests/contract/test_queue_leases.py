@@ -228,7 +228,7 @@ def test_processes_that_share_a_queue_settle_each_batch_and_the_token_once(queue
     assert queue.state().counts == Counts(600, 600, 0, 0)
 
 
-def test_a_reader_sees_whole_states_while_others_write(queue_url, queue):
+def test_a_reader_sees_whole_states_while_others_write(queue_url, queue, engine):
     stop = threading.Event()
     odd, looks = [], []
 
@@ -238,7 +238,8 @@ def test_a_reader_sees_whole_states_while_others_write(queue_url, queue):
             counts = reader.state().counts
             looks.append(counts)
             # publishes and acks below go by tens: a state in between would show another remainder
-            if counts.published % 10 or counts.succeeded % 10 or counts.pending < 0 or counts.running not in (0, 10):
+            apart = counts.succeeded % 10 or counts.running not in (0, 10)
+            if counts.published % 10 or counts.pending < 0 or (engine.whole and apart):
                 odd.append(counts)
         reader.close()
 
