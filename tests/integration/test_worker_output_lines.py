@@ -29,6 +29,9 @@ class Handler:
             os.write(2, b"raw \\xff err\\n")
             os.system("echo from a program")
             os.write(1, b"\\x1e\\xc2\\xb2,1,\\x1fodd\\n")
+        if name == "number":
+            time.sleep(0.03)
+            os.write(1, f"number {payload[1]}\\n".encode())
         if name == "long":
             print("x" * 300_000)
         if name == "threads":
@@ -100,6 +103,14 @@ def test_what_is_written_to_the_descriptors_belongs_to_the_batch_that_runs(make_
         "raw out",
         "raw � err",
     ]
+
+
+def test_bare_lines_belong_to_their_own_batch(make_job):
+    job = make_job(HANDLER, [["number", i] for i in range(15)])
+    ended = job.run()
+    assert ended.code == 0
+    found = [(line["batch"], line["message"]) for line in ended.log if line["message"].startswith("number")]
+    assert found == [(i, f"number {i}") for i in range(15)]
 
 
 def test_a_very_long_line_arrives_whole_in_pieces(make_job):

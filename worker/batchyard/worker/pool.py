@@ -185,26 +185,36 @@ class Pool:
         for line in lines or []:
             self._user_line(member, name, line)
 
-    def _user_line(self, member: Member, name: str, line: Line, owner: Work | None = None) -> None:
-        """Log a line; one without a mark is ``owner``'s, or of the only batch that runs."""
+    def _user_line(self, member: Member, name: str, line: Line) -> None:
         member.process.last_lines.append(line.text)
-        if line.batch is None:
-            if owner is None and len(running := member.process.running()) == 1:
-                owner = member.process.in_hand[next(iter(running))]
-            if owner is not None:
-                line = Line(line.text, owner.delivery.index, owner.delivery.attempts + 1, line.level)
+        if line.batch is None and (owner := self._owner(member)) is not None:
+            line = Line(line.text, owner.delivery.index, owner.delivery.attempts + 1, line.level)
         self._on_line(member.process.number, name, line)
 
-    def _hear_last_words(self, member: Member, work: Work) -> None:
-        """Read what is in the pipes: a batch's lines are written before its answer, whichever is seen first."""
+    def _owner(self, member: Member) -> Work | None:
+        """Return the batch that a line without a mark belongs to.
+
+        One thread runs batches in the order they were fed, and ``_catch_up`` reads its lines before its answer is
+        taken: the oldest in hand wrote it. Its slot may be free already, or its successor's. Batches of milliseconds
+        that are fed ahead may be taken for one another. Of several threads only a batch that runs by itself is named.
+        """
+        in_hand: dict[int, Work] = member.process.in_hand
+        if self._threads == 1:
+            return next(iter(in_hand.values()), None)
+        running = member.process.running()
+        return in_hand[next(iter(running))] if len(running) == 1 else None
+
+    def _catch_up(self, member: Member) -> None:
+        """Read what is in the pipes: it was written before the frame just received."""
         if self._threads == 1:  # with several the lines without a mark may be anybody's
             for name, pipe in member.process.pipes.items():
                 for line in pipe.read() or []:
-                    self._user_line(member, name, line, work)
+                    self._user_line(member, name, line)
 
     def _hear(self, member: Member, frame: Frame) -> None:
         match frame.kind:
             case Kind.READY:
+                self._catch_up(member)
                 member.process.is_ready = self._ever_ready = True
                 self.has_on_job_complete = json.loads(frame.body)["on_job_complete"]
                 self._feed_suspects()
@@ -220,7 +230,7 @@ class Pool:
             case Kind.RESULT | Kind.ERROR:
                 work = member.process.in_hand.get(frame.seq)
                 if work is not None:
-                    self._hear_last_words(member, work)
+                    self._catch_up(member)
                     del member.process.in_hand[frame.seq]
                     self._ended(member, work, frame)
             case _:
