@@ -5,7 +5,6 @@ know without decoding the items; the items pass from the enqueuer to the user's 
 """
 
 import json
-import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +13,6 @@ import orjson
 _SHAPES = bytes(0x30 if chr(byte).isdecimal() else byte if byte in b"-." else 0x20 for byte in range(256))
 _LONG = b" " + b"0" * 20
 _LONG_NEGATIVE = b"-" + b"0" * 19
-
-_LONG_NUMBER = re.compile(rb"\d{19}")
 
 
 @dataclass(frozen=True, slots=True)
