@@ -3,7 +3,7 @@
 import os
 import signal
 
-from batchyard.queue.port import Completion
+from batchyard.queue.port import Completion, Failure
 from worker_harness import wait_until
 
 HANDLER = """
@@ -125,3 +125,12 @@ def test_a_handler_without_it_completes_the_job(make_job):
     job = make_job(HANDLER.replace("on_job_complete", "another_method"), [["fine"]])
     assert job.run().code == 0
     assert job.state.completion is Completion.SUCCEEDED
+
+
+def test_one_whose_attempts_are_used_up_on_record_is_not_run_again(make_job):
+    job = make_job(HANDLER, retry={"max_attempts": 1})
+    token = job.queue.receive_completion(30)
+    assert job.queue.retry(token, 0, Failure("HandlerError", "RuntimeError: no room"))
+    assert job.run().code == 0
+    assert job.lines("notes") == []
+    assert job.state.completion_failure.error == "RuntimeError: no room"

@@ -270,6 +270,13 @@ def _ignore(_signum: int, _frame: object) -> None:
     """Do nothing; unlike SIG_IGN this is not inherited by programs that user code starts."""
 
 
+def _end_by_signals_again() -> None:
+    """Give a fork of user code the usual ends: ``multiprocessing.Pool.terminate`` waits for SIGTERM to work."""
+    for signum, usual in ((signal.SIGTERM, signal.SIG_DFL), (signal.SIGINT, signal.default_int_handler)):
+        if signal.getsignal(signum) is _ignore:
+            signal.signal(signum, usual)
+
+
 def main(arguments: list[str]) -> None:
     """Run one handler process over the descriptors named on the command line."""
     die_with_parent()
@@ -282,6 +289,7 @@ def main(arguments: list[str]) -> None:
     faulthandler.register(signal.SIGUSR1, file=crash_fd, all_threads=True)
     signal.signal(signal.SIGTERM, _ignore)
     signal.signal(signal.SIGINT, _ignore)
+    os.register_at_fork(after_in_child=_end_by_signals_again)
     Process(Channel(channel_fd), slots_fd).run()
 
 

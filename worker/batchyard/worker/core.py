@@ -69,14 +69,18 @@ def before_run(delivery: Delivery, header: Header | None, settings: WorkerSettin
         return Bury(Failure("InvalidItem", "the queue holds a message that is not a batch of ours"), attempted=False)
     if header.invalid is not None:
         return Bury(Failure("InvalidItem", header.invalid), attempted=False)
+    return used_up(delivery, settings)
+
+
+def used_up(delivery: Delivery, settings: WorkerSettings) -> Bury | None:
+    """Return the burial of a batch, or of the completion token, that may not be tried again; None when it may.
+
+    Its attempts may be used up on record (a worker died between recording and burying, or ``maxAttempts`` was lowered
+    for a resumed run), or its workers vanish again and again.
+    """
     if delivery.attempts >= settings.retry.max_attempts:
         return Bury(None, attempted=False)
-    return lost_too_often(delivery, settings.max_lost)
-
-
-def lost_too_often(delivery: Delivery, max_lost: int) -> Bury | None:
-    """Return the burial of a batch whose workers vanish again and again, None below the bound."""
-    if delivery.lost < max_lost:
+    if delivery.lost < settings.max_lost:
         return None
     text = (
         f"{delivery.lost} workers vanished while they held this batch, without a word: killed, out of memory, or "

@@ -237,7 +237,7 @@ class Worker:
         work = Work(delivery, None)
         if self._is_leaving:
             self._settle(delivery, Release())
-        elif burial := core.lost_too_often(delivery, self._settings.max_lost):
+        elif burial := core.used_up(delivery, self._settings):
             self._settle(delivery, burial)
         else:
             self._write(work, lambda: completion.write_closing_files(self._settings, self._open))
