@@ -7,7 +7,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 export TF_ENABLE_ONEDNN_OPTS ?= 0
 
-.PHONY: help setup demo test lint format bench docs protos constraints clean
+.PHONY: help setup demo test lint format bench docs crds cluster-build protos constraints clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,12 @@ bench: setup ## measure every claim side by side; fails when a target is missed
 
 docs: setup ## write docs/reference from the models
 	$(BIN)/python -m batchyard.api.reference docs/reference/batchjob.md
+
+crds: setup ## write crds/ from the models
+	$(BIN)/python -m batchyard.api.crd crds/batchjobs.batchyard.dev.yaml
+
+cluster-build: ## build Kubernetes for the test bed from Go modules: minutes once, then seconds
+	testbed/build
 
 protos: ## generate worker/batchyard/serving/protos/*_pb2.py with an old protoc, so that old runtimes read them
 	$(PYTHON) -m venv .work/protoc

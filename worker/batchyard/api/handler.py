@@ -158,6 +158,9 @@ def _requirements(value: Any) -> Any:
     raise ValueError("neither a file nor a list of requirements")
 
 
+PIP = Words("a requirements file of the project or a list of requirements", "path or list of strings")
+
+
 class Dependencies(Strict):
     """What is installed before the handler is imported, once per change."""
 
@@ -165,7 +168,7 @@ class Dependencies(Strict):
         Annotated[
             str | list[str],
             BeforeValidator(_requirements),
-            Words("a requirements file of the project or a list of requirements", "path or list of strings"),
+            PIP,
         ]
         | None
     ) = Field(

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import AfterValidator, BeforeValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-_PART = r"[0-9]+(?:\.[0-9]+)?(?:ms|s|m|h)"
+_PART = r"[0-9]+(\.[0-9]+)?(ms|s|m|h)"
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 LONGEST = 8760 * 3600.0
 """Seconds of the longest duration, a year: timers of operating systems take it, and nobody means more."""
@@ -24,17 +24,24 @@ class Words:
     short: str = "string"
 
 
+@dataclass(frozen=True, slots=True)
+class Matches:
+    """What a check in Python means to the API server: patterns (RE2, unanchored) of which each must be found."""
+
+    patterns: tuple[str, ...]
+
+
 class Duration(str):
     """A duration as written, ``1h30m``; ``seconds`` is its length. Raises ValueError when it isn't one."""
 
     __slots__ = ("seconds",)
     words: ClassVar[Words] = Words("a duration such as 250ms, 30s, 5m or 1h30m (at most 8760h)", "duration")
-    pattern: ClassVar[str] = f"^(?:{_PART})+$"
+    pattern: ClassVar[str] = f"^({_PART})+$"
     seconds: float
 
     def __new__(cls, text: str) -> "Duration":
         """Parse ``text``: numbers with the units ms, s, m and h, added up, as Go and Kubernetes write them."""
-        if not re.fullmatch(f"(?:{_PART})+", text, re.ASCII):
+        if not re.fullmatch(f"({_PART})+", text, re.ASCII):
             raise ValueError(f"not a duration: {text!r}")
         made = super().__new__(cls, text)
         parts = re.findall(r"([0-9.]+)([a-z]+)", text)
@@ -59,7 +66,7 @@ class Duration(str):
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         """Return the schema that the API server checks."""
-        return {"type": "string", "pattern": cls.pattern.replace("?:", "")}
+        return {"type": "string", "pattern": cls.pattern}
 
 
 def seconds_of(value: Any) -> float | None:
@@ -98,9 +105,16 @@ def _quantity(value: Any) -> Any:
     return str(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else value
 
 
+_NOT_BLANK = r"[^\s\x{0b}\x{1c}-\x{1f}\x{85}\p{Z}]"  # what str.strip leaves
+_NO_SCHEME = r"^([^:]|:(:|/:)*([^:/]|/[^:/]))*(:(:|/:)*/?)?$"  # no :// anywhere
+_S3 = r"^s3:///*[^/]"
+_FOLDER = r"(\.|\.{0,2}[^./\\][^/\\]*|\.\.[^/\\]+)"  # a name in a path, and not ".."
+_PYTHON_FILE = rf"^({_FOLDER}/({_FOLDER}?/)*)?[^/\\]*\.py$"
+
 PositiveDuration = Annotated[
     Duration,
     AfterValidator(_above_zero),
+    Matches(("[1-9]",)),
     Words("a duration above zero, such as 30s, 5m or 1h30m (at most 8760h)", "duration"),
 ]
 
@@ -120,13 +134,21 @@ EnvName = Annotated[
 
 Text = Annotated[str, Field(min_length=1), Words("a string that is not empty")]
 
-Place = Annotated[str, AfterValidator(_place), Words("a local path or s3://bucket/prefix", "path or s3:// URL")]
+Place = Annotated[
+    str,
+    AfterValidator(_place),
+    Matches((_NOT_BLANK, f"{_NO_SCHEME}|{_S3}")),
+    Words("a local path or s3://bucket/prefix", "path or s3:// URL"),
+]
 """A folder, file or prefix. Relative local paths start at the manifest's folder."""
 
 S3Url = Annotated[str, Field(pattern=r"^s3://[^/]+/.+$"), Words("a URL such as s3://bucket/project.zip", "s3:// URL")]
 
 PythonFile = Annotated[
-    str, AfterValidator(_python_file), Words("a .py file inside the project folder, such as handler.py", "path")
+    str,
+    AfterValidator(_python_file),
+    Matches((_PYTHON_FILE,)),
+    Words("a .py file inside the project folder, such as handler.py", "path"),
 ]
 
 AbsolutePath = Annotated[str, Field(pattern=r"^/"), Words("an absolute path, such as /app", "path")]
@@ -137,16 +159,18 @@ Version = Annotated[
     str, Field(pattern=r"^[0-9]+\.[0-9]+\.[0-9]+(-?[A-Za-z0-9.]+)?$"), Words('a version in quotes, such as "2.3.0"')
 ]
 
+QUANTITY = Words("a Kubernetes quantity, such as 2, 500m or 4Gi", "quantity")
 Quantity = Annotated[
     str,
     BeforeValidator(_quantity),
     Field(pattern=r"^([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+|[numkMGTPE]|[KMGTPE]i)?$"),
-    Words("a Kubernetes quantity, such as 2, 500m or 4Gi", "quantity"),
+    QUANTITY,
 ]
 
 SET_BY_KUBERNETES = Words("whatever Kubernetes set", "set by Kubernetes")
 SetByKubernetes = Annotated[Any, SET_BY_KUBERNETES]
 """A field that nobody writes; it is there in what the API server gives back."""
 
-KubernetesObject = Annotated[dict[str, Any], Words("an object as in Kubernetes", "object, as in Kubernetes")]
+KUBERNETES_OBJECT = Words("an object as in Kubernetes", "object, as in Kubernetes")
+KubernetesObject = Annotated[dict[str, Any], KUBERNETES_OBJECT]
 """A subtree that the API server checks; copied into the pod as it is."""
