@@ -5,6 +5,7 @@ Two streams a job. ``<name>-batches`` is a work queue that holds exactly the uns
 keeps the last message of each subject, for what must be remembered beside that:
 
     c.halt, c.seal, c.cursor   the halt in force, what was sealed, where the enqueuer stands
+    c.servers                  the servers that the queue was used on, and how far it was when the last one started
     s.<i>, s.t                 what is known of a batch, or of the token, that was not settled at its first delivery
     w.<i> (v.t for the token)  it was given back and waits: it is under no lease
     f.<i>, x.<i>               the batch failed for good: attempts and failure, and its body

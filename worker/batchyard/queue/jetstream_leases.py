@@ -36,6 +36,8 @@ class Held:
 
     ``wanted_until``: when its holder wants it to end. ``connection``: the one it came or was extended by; after a
     reconnect the server may have forgotten it. ``in_doubt``: a settle was sent and no answer came.
+    ``is_plain``: whether it never was unsure; one that was can only be settled on record, since somebody else may
+    hold the batch too.
     """
 
     sure_until: float
@@ -44,6 +46,7 @@ class Held:
     keeper: object
     is_settling: bool = False
     in_doubt: bool = False
+    is_plain: bool = True
 
 
 class Leases:

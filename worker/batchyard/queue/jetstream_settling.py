@@ -41,7 +41,7 @@ class Settling:
         plain, careful = [], []
         for number, (delivery, held) in enumerate(zip(deliveries, reserved, strict=True)):
             lease = self._lease(delivery)
-            if isinstance(held, Held) and not lease.record and delivery.index >= 0 and self._taking.sure(held):
+            if isinstance(held, Held) and delivery.index >= 0 and not lease.record and self._is_plain(held):
                 plain.append(number)
             elif held is not False:
                 careful.append(number)
@@ -61,6 +61,9 @@ class Settling:
             answers[number] = ours
         LEASES.settled(leases)
         return answers
+
+    def _is_plain(self, held: Held) -> bool:
+        return held.is_plain and not held.in_doubt and self._taking.sure(held)
 
     async def _succeeded(self, delivery: Delivery, held: Held | bool | None) -> bool:
         lease = self._lease(delivery)
@@ -131,7 +134,7 @@ class Settling:
                 prolong(held, until, connection)
                 held.wanted_until = sent + seconds
             else:  # looked up just now
-                adopted = Held(until, sent + seconds, connection, keeper=self._taking)
+                adopted = Held(until, sent + seconds, connection, keeper=self._taking, is_plain=False)
                 LEASES.add([(self._lease(delivery), adopted)])
         return ours
 

@@ -4,6 +4,7 @@ import asyncio
 import json
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
@@ -196,6 +197,27 @@ class Store:
             return await self.control()  # settled since, in which case it is on record; else not sealed
         await self.write(self.place.record("c.seal"), answer.data)
         return await self.control()
+
+    async def forgotten_up_to(self) -> int:
+        """Return the newest sequence that some server may have given out and forgotten when it was killed.
+
+        A server writes down what it gave out a moment later. So the first to use the queue on a server that is new,
+        or started anew, puts on record how far the queue went by then.
+        """
+        here, subject = await self.wire.server_id(), self.place.record("c.servers")
+        for _ in range(100):
+            kept = (await self.last([subject])).get(subject)
+            known: dict[str, Any] = json.loads(kept.data) if kept else {"servers": [], "forgotten": 0}
+            servers, forgotten = list(known["servers"]), int(known["forgotten"])
+            if here in servers:
+                return forgotten
+            if servers:
+                forgotten = (await self.stream()).last
+            data = json.dumps({"servers": [*servers, here][-64:], "forgotten": forgotten}).encode()
+            with suppress(Refused):  # somebody else was first: look again
+                await self.write(subject, data, kept.sequence if kept else 0)
+                return forgotten
+        raise self.wire.unavailable("too many others are connecting")
 
     # --- writing ---
     async def write(self, subject: str, data: bytes, expected: int | None = None) -> int:

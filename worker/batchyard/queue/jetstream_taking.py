@@ -36,6 +36,8 @@ class Taking:
         self.patience = patience
         self.pulls = Pulls(store)
         self._sealed = False
+        self._forgotten = 0  # the newest sequence that a killed server may have given out unknown to this one
+        self._looked_on = 0  # the connection that this was looked up on
 
     def sure_until(self, since: float) -> float:
         """Return when a lease that began at ``since`` may end, by our clock, with a margin for what is under way."""
@@ -108,8 +110,9 @@ class Taking:
     async def claim(self, arrivals: list[Arrival], lease: float, *, known: bool) -> list[Delivery]:
         """Turn what arrived into deliveries; what is settled already is only removed.
 
-        A first delivery needs no record. Any other is put on record before it is given out, which ends the leases
-        before it. ``known``: whether there are any records. Called again after a fault, it charges nothing twice.
+        A first delivery needs no record, unless it is the first only for a server that forgot. Any other is put on
+        record before it is given out, which ends the leases before it. ``known``: whether there are any records.
+        Called again after a fault, it charges nothing twice.
         """
         if not arrivals:
             return []
@@ -121,7 +124,10 @@ class Taking:
 
     async def _claim(self, arrivals: list[Arrival], lease: float, known: bool) -> list[Delivery]:
         subject = self._store.place.status
-        asked = [subject(a.index) for a in arrivals if known or a.ack.delivered > 1]
+        while self._looked_on != (connection := self._store.wire.number):
+            self._forgotten, self._looked_on = await self._store.forgotten_up_to(), connection
+        forgotten = self._forgotten
+        asked = [subject(a.index) for a in arrivals if known or a.ack.delivered > 1 or a.ack.sequence <= forgotten]
         records = await self._store.last(asked) if asked else {}
         fresh, claims, settled = [], [], []
         for arrival in arrivals:
@@ -129,7 +135,7 @@ class Taking:
             before = status_from(kept.data) if kept else NOTHING
             if before.is_settled:
                 settled.append(Message(arrival.subject, b"+ACK"))
-            elif kept is None and arrival.ack.delivered == 1:
+            elif kept is None and arrival.ack.delivered == 1 and arrival.ack.sequence > forgotten:
                 fresh.append(self._delivery(arrival, NOTHING, 0, unlike_any_other(), lease))
             else:
                 by = unlike_any_other()

@@ -221,6 +221,11 @@ class Wire:
         """Whether there is a connection at this moment."""
         return self._client is not None
 
+    async def server_id(self) -> str:
+        """Return the server's name for itself, new each time that it starts."""
+        found = (await self.client())._server_info["server_id"]  # the client has no public word for it
+        return str(found)
+
     async def max_payload(self) -> int:
         """Return the largest message in bytes that the server takes."""
         size: int = (await self.client()).max_payload
