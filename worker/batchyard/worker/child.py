@@ -26,7 +26,7 @@ from batchyard.api import names
 from batchyard.api.errors import InvalidError, TransientError
 from batchyard.api.messages import decode_header, decode_items
 from batchyard.api.process import die_with_parent
-from batchyard.worker import frames, tags
+from batchyard.worker import child_signals, frames, tags
 from batchyard.worker.frames import Frame, Kind
 
 SLOT = struct.Struct("<dQ")
@@ -266,17 +266,6 @@ class Process:
                 stream.flush()
 
 
-def _ignore(_signum: int, _frame: object) -> None:
-    """Do nothing; unlike SIG_IGN this is not inherited by programs that user code starts."""
-
-
-def _end_by_signals_again() -> None:
-    """Give a fork of user code the usual ends: ``multiprocessing.Pool.terminate`` waits for SIGTERM to work."""
-    for signum, usual in ((signal.SIGTERM, signal.SIG_DFL), (signal.SIGINT, signal.default_int_handler)):
-        if signal.getsignal(signum) is _ignore:
-            signal.signal(signum, usual)
-
-
 def main(arguments: list[str]) -> None:
     """Run one handler process over the descriptors named on the command line."""
     die_with_parent()
@@ -287,9 +276,7 @@ def main(arguments: list[str]) -> None:
 
     faulthandler.enable(file=crash_fd, all_threads=True)
     faulthandler.register(signal.SIGUSR1, file=crash_fd, all_threads=True)
-    signal.signal(signal.SIGTERM, _ignore)
-    signal.signal(signal.SIGINT, _ignore)
-    os.register_at_fork(after_in_child=_end_by_signals_again)
+    child_signals.install()
     Process(Channel(channel_fd), slots_fd).run()
 
 
