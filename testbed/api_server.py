@@ -165,7 +165,7 @@ def _free_ports(number: int) -> list[int]:
 
 
 def _write_credentials(server: ApiServer) -> None:
-    key = ["openssl", "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"]
+    key = ["openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout"]
     subprocess.run([*key, "-out", str(server.folder / "accounts.key")], check=True, capture_output=True)
     (server.folder / "tokens.csv").write_text(f"{TOKEN},{USER},{USER},system:masters\n")
     config = {

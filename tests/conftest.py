@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 sys.path.append(str(Path(__file__).parent))  # importlib mode puts nothing there by itself
+sys.path.append(str(Path(__file__).parents[1] / "testbed"))
 
+import api_server as api_servers
 from worker_harness import WorkerJob
 
 
@@ -40,3 +42,12 @@ def savedmodels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = subprocess.run([sys.executable, script, out], capture_output=True, text=True)
     assert made.returncode == 0, made.stderr
     return out
+
+
+@pytest.fixture(scope="session")
+def api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[api_servers.ApiServer]:
+    """A real API server with its etcd and nothing else, one for the session."""
+    if what := api_servers.missing():
+        pytest.skip(what)
+    with api_servers.running(tmp_path_factory.mktemp("api-server")) as server:
+        yield server

@@ -150,7 +150,8 @@ def _default(field: FieldInfo) -> Schema:
         return {}
     value = field.get_default(call_default_factory=True)
     if isinstance(value, BaseModel):
-        return {"default": {}}  # the API server fills in the defaults of its fields
+        # in full: the API server holds a default to the rules before it fills in the defaults of its fields
+        return {"default": value.model_dump(mode="json", by_alias=True)}
     if value is None or value in ("", [], {}):
         return {}
     return {"default": str(value) if isinstance(value, str) else value}

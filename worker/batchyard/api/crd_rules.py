@@ -55,7 +55,13 @@ def _immutable() -> list[Rule]:
     """Return a rule a field of ``spec`` that may not change; one that was left out may not come later either."""
     message = f"can't be changed once the job exists; only {join(MUTABLE, 'and')} can"
     return [
-        _rule(f"self.?{name} == oldSelf.?{name}", f"spec.{name} {message}", f".{name}", FORBIDDEN)
+        # not self.?x == oldSelf.?x: what may be absent has no bounds to the server's estimate of costs
+        _rule(
+            f"has(self.{name}) == has(oldSelf.{name}) && (!has(self.{name}) || self.{name} == oldSelf.{name})",
+            f"spec.{name} {message}",
+            f".{name}",
+            FORBIDDEN,
+        )
         for name in fields(Spec)
         if name not in MUTABLE
     ]
