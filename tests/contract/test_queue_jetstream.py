@@ -18,6 +18,8 @@ if missing():
 from batchyard.queue.jetstream import JetStreamQueue
 from batchyard.queue.jetstream_layout import ack_subject, place_of
 from batchyard.queue.jetstream_records import NOTHING, Intent, Status, Word, claimed, intent_from
+from batchyard.queue.jetstream_thread import run
+from batchyard.queue.jetstream_wire import Message
 
 LEASE = 1.5
 
@@ -128,8 +130,6 @@ def test_an_intent_without_its_batches_changes_nothing(queue, url):
 def test_a_seal_whose_record_was_not_written_is_completed_by_whoever_looks(queue, url):
     queue.publish(0, [b"a"])
     place = place_of(url)
-    from batchyard.queue.jetstream_wire import Message
-
     run(queue._store.publish(Message(place.token, b'{"published": 1, "items": 5}')))
     other = open_queue(url)
     assert other.position().published == 1
@@ -144,12 +144,6 @@ def test_a_seal_whose_record_was_not_written_is_completed_by_whoever_looks(queue
     with pytest.raises(PublishConflict):
         other.publish(1, [b"b"])
     other.close()
-
-
-def run(coroutine):
-    from batchyard.queue import jetstream_wire
-
-    return jetstream_wire.run(coroutine)
 
 
 def test_one_publish_takes_a_thousand_batches(queue):

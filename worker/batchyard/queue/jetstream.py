@@ -3,7 +3,8 @@
 This is the synchronous face. What it says and how it stays exact is told where it is done: the layout in
 ``jetstream_layout``, publishing and sealing in ``jetstream_publishing``, giving out in ``jetstream_taking``, the last
 word about a delivery in ``jetstream_settling``, counting in ``jetstream_reading``, the connection in
-``jetstream_wire``. A process has one connection a server, on a thread of its own, shared by all its handles.
+``jetstream_wire``. A process has one connection a server, on a thread of its own (``jetstream_thread``), shared by
+all its handles.
 """
 
 import asyncio
@@ -14,13 +15,14 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from batchyard.api.errors import InvalidError
-from batchyard.queue import jetstream_wire as wires
 from batchyard.queue.jetstream_layout import Place, consumer_configs, place_of, stream_configs
 from batchyard.queue.jetstream_publishing import Publishing
 from batchyard.queue.jetstream_reading import Reading
 from batchyard.queue.jetstream_settling import Settling
 from batchyard.queue.jetstream_store import Store
 from batchyard.queue.jetstream_taking import Taking
+from batchyard.queue.jetstream_thread import run
+from batchyard.queue.jetstream_wire import shared
 from batchyard.queue.port import (
     BodyTooLarge,
     Delivery,
@@ -66,18 +68,18 @@ class JetStreamQueue:
         of each stream, 1 or 3. Raises InvalidError for what cannot be, QueueUnavailable.
         """
         place = place_of(url)
-        wires.run(_with_store(place, lambda store: _make(store, lease, replicas)))
+        run(_with_store(place, lambda store: _make(store, lease, replicas)))
         return cls.open(url, owner)
 
     @classmethod
     def open(cls, url: str, owner: str = "") -> "JetStreamQueue":  # noqa: ARG003 - every engine is told; here leases end by themselves
         """Return a handle on the queue at ``url``. Raises InvalidError, QueueLost, QueueUnavailable."""
-        return wires.run(_opened(cls, place_of(url)))
+        return run(_opened(cls, place_of(url)))
 
     @staticmethod
     def delete(url: str) -> None:
         """Remove the queue with all it holds; one that is gone already is fine. Raises QueueUnavailable."""
-        wires.run(_with_store(place_of(url), _remove))
+        run(_with_store(place_of(url), _remove))
 
     # --- enqueuer ---
     def position(self) -> Position:
@@ -167,7 +169,7 @@ class JetStreamQueue:
         if not self._is_closed:
             self._is_closed = True
             if self._user is None or self._user[0] == os.getpid():
-                wires.run(self._close())
+                run(self._close())
 
     # --- plumbing ---
     def _run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
@@ -181,7 +183,7 @@ class JetStreamQueue:
             )
         if self._user != user:
             raise RuntimeError(f"queue {self._store.place.name}: a handle belongs to the thread that used it first")
-        return wires.run(work())
+        return run(work())
 
     async def begin(self) -> None:
         """Listen, and keep leases up; on the loop's thread."""
@@ -202,7 +204,7 @@ class JetStreamQueue:
 
 
 async def _with_store(place: Place, work: Callable[[Store], Coroutine[Any, Any, None]]) -> None:
-    wire = await wires.shared(place.servers)
+    wire = await shared(place.servers)
     try:
         await work(Store(wire, place))
     finally:
@@ -210,7 +212,7 @@ async def _with_store(place: Place, work: Callable[[Store], Coroutine[Any, Any, 
 
 
 async def _opened(kind: type[JetStreamQueue], place: Place) -> JetStreamQueue:
-    wire = await wires.shared(place.servers)
+    wire = await shared(place.servers)
     try:
         store = Store(wire, place)
         created = (await store.stream()).created

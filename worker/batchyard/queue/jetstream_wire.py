@@ -1,4 +1,4 @@
-"""One connection to NATS a process and server, on an event loop of its own thread; the only place that imports nats.
+"""One connection to NATS a process and server; the only place that imports nats.
 
 A lost connection is replaced by a new client instead of being revived, for ever and every 0.2 s: what waited in the
 old one's buffer is dropped, so no acknowledgement of a lease that has ended since is sent after all, and no state of
@@ -9,19 +9,17 @@ connection is lost learns so at once.
 import asyncio
 import itertools
 import os
-import threading
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import nats
 import nats.errors
 from nats.aio.client import Client
 
+from batchyard.queue.jetstream_thread import current
 from batchyard.queue.port import QueueUnavailable
-
-T = TypeVar("T")
 
 CONNECT_PATIENCE = 5.0
 ANSWER_PATIENCE = 10.0
@@ -64,41 +62,9 @@ class _Wait:
     until_status: bool = False
 
 
-class _Thread:
-    """The event loop of this process."""
-
-    def __init__(self) -> None:
-        self.pid = os.getpid()
-        self.loop = asyncio.new_event_loop()
-        self.wires: dict[tuple[str, ...], Wire] = {}
-        threading.Thread(target=self.loop.run_forever, name="batchyard-nats", daemon=True).start()
-
-
-_thread: _Thread | None = None
-_lock = threading.Lock()
-
-
-def _current() -> _Thread:
-    global _thread  # noqa: PLW0603 - one loop a process; a fork needs another
-    with _lock:
-        if _thread is None or _thread.pid != os.getpid():
-            _thread = _Thread()
-        return _thread
-
-
-def run(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine on the loop's thread and return what it returns; cancelled when the caller is interrupted."""
-    future = asyncio.run_coroutine_threadsafe(coroutine, _current().loop)
-    try:
-        return future.result()
-    except BaseException:
-        future.cancel()
-        raise
-
-
 async def shared(servers: tuple[str, ...]) -> "Wire":
-    """Return this process's connection to the servers; call ``release`` once for each."""
-    wires = _current().wires
+    """Return this process's connection to the servers; call its ``release`` once for each call."""
+    wires = current().wires
     wire = wires.get(servers)
     if wire is None:
         wire = wires[servers] = Wire(servers)
@@ -139,7 +105,7 @@ class Wire:
         """Close the connection with its last user."""
         self.users -= 1
         if self.users == 0:
-            _current().wires.pop(self.servers, None)
+            current().wires.pop(self.servers, None)
             self._keeper.cancel()
             with suppress(asyncio.CancelledError):
                 await self._keeper
