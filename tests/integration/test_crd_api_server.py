@@ -144,7 +144,17 @@ def test_what_the_api_server_is_said_to_take_it_takes(server: ApiServer, case: d
             "spec.retry.backoff.max",
             id="a backoff above the default",
         ),
-        pytest.param({"more": "timeout: 8761h"}, "expected a duration of at most 8760h", id="a long timeout"),
+        pytest.param({"more": "timeout: 8761h"}, "expected a duration above zero, such as 30s", id="a long timeout"),
+        pytest.param(
+            {"handler": "{type: python, path: a/../h.py}"},
+            'spec.handler.path: Invalid value: "a/../h.py": expected a .py file inside the project folder',
+            id="a handler outside of the project",
+        ),
+        pytest.param(
+            {"more": "output: {path: 'gs://x'}"},
+            'spec.output.path: Invalid value: "gs://x": expected a local path or s3://bucket/prefix',
+            id="another store",
+        ),
         pytest.param(
             {"name": "a.b"}, "expected at most 52 lowercase letters, digits and dashes", id="a name with a dot"
         ),
@@ -202,6 +212,31 @@ def test_a_right_manifest_is_taken_and_read_back_as_the_same_job(server: ApiServ
     text = manifest(**parts)
     answer = taken(server, text)
     assert BatchJob.model_validate(answer).spec == parse(text, Path()).job.spec
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        pytest.param({"input": f"{{items: [{', '.join(['abcdefg'] * 90_000)}]}}"}, id="many items"),
+        pytest.param(
+            {"input": f"{{files: {{paths: [{', '.join(f'images/{n}.jpg' for n in range(40_000))}]}}}}"},
+            id="many paths",
+        ),
+        pytest.param(
+            {
+                "handler": "{type: python, path: h.py, project: {inline: {h.py: '', "
+                + ", ".join(f"folder/{n}.py: x{'y' * 200}" for n in range(4_000))
+                + "}}}"
+            },
+            id="many inline files",
+        ),
+    ],
+)
+def test_a_job_as_large_as_it_may_be_is_within_the_costs_of_its_rules(
+    server: ApiServer, make: Callable[..., dict[str, Any]], parts: dict[str, str]
+) -> None:
+    status, answer = patch(server, make(**parts)["metadata"]["name"], {"spec": {"workers": 2}})
+    assert status == 200, str(answer)[:500]
 
 
 @pytest.mark.parametrize(

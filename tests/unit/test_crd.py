@@ -74,7 +74,9 @@ def test_defaults_are_those_of_the_models(model: type[BaseModel], schema: dict[s
             continue
         default = field.get_default(call_default_factory=True)
         written = schema["properties"][alias]["default"]
-        assert default == (type(default).model_validate(written) if isinstance(default, BaseModel) else written), alias
+        assert default == (type(default).model_validate(written) if isinstance(default, BaseModel) else written), (
+            alias
+        )
 
 
 @pytest.mark.parametrize(("path", "schema"), [pytest.param(p, s, id=p) for p, s in nodes(ROOT, "root")])

@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 
 from batchyard.api import crd_rules, words
 from batchyard.api.handler import PIP, Handler, Models
-from batchyard.api.scalars import KUBERNETES_OBJECT, QUANTITY, Duration, Matches
+from batchyard.api.scalars import KUBERNETES_OBJECT, LONGEST, QUANTITY, Duration, Matches
 from batchyard.api.spec import API_VERSION, KIND, Spec
 from batchyard.api.status import Status
 from batchyard.api.strict import fields
@@ -124,14 +124,20 @@ def _told(model: type[BaseModel]) -> str:
     return inspect.cleandoc(model.__doc__ or "")
 
 
-def _object(model: type[BaseModel], *, is_status: bool = False) -> Schema:
-    """Return the schema of a model, with its rules. A status has no closed set of constants."""
+def _object(model: type[BaseModel], *, is_status: bool = False, is_entry: bool = False) -> Schema:
+    """Return the schema of a model, with its rules. A status has no closed set of constants.
+
+    Below a list (``is_entry``) patterns stay patterns: the server multiplies the estimated cost of a rule by the
+    number of entries, which has no bound.
+    """
     made: Schema = {"type": "object", "properties": {}}
     required = []
     for alias, name in fields(model).items():
         field = model.model_fields[name]
         place = words.place_of(field)
-        schema = _value(place, is_status=is_status)
+        schema = _value(place, is_status=is_status, is_entry=is_entry)
+        if not is_entry:
+            schema = _in_words(place, schema)
         if is_status and alias in _OPEN:
             schema.pop("enum", None)
         if key := _LIST_KEYS.get((model, alias)):
@@ -157,7 +163,7 @@ def _default(field: FieldInfo) -> Schema:
     return {"default": str(value) if isinstance(value, str) else value}
 
 
-def _value(place: words.Place, *, is_status: bool = False) -> Schema:
+def _value(place: words.Place, *, is_status: bool = False, is_entry: bool = False) -> Schema:
     """Return the schema of any place."""
     known = words.words_of(place)
     if known is KUBERNETES_OBJECT:
@@ -169,10 +175,10 @@ def _value(place: words.Place, *, is_status: bool = False) -> Schema:
     if place.choices:
         return {"type": "string", "enum": place.choices}
     if place.model is not None:
-        return _object(place.model, is_status=is_status)
+        return _object(place.model, is_status=is_status, is_entry=is_entry)
     if get_origin(place.annotation) is list:
         each = words.unwrap(get_args(place.annotation)[0])
-        return {"type": "array", "items": _value(each, is_status=is_status)} | _limits(place, "Items")
+        return {"type": "array", "items": _value(each, is_status=is_status, is_entry=True)} | _limits(place, "Items")
     if get_origin(place.annotation) is dict:
         return _map(words.unwrap(get_args(place.annotation)[1])) | _limits(place, "Properties")
     if place.annotation is Any:
@@ -188,7 +194,7 @@ def _map(each: words.Place) -> Schema:
 
 def _scalar(annotation: Any) -> Schema:
     if annotation is Duration:
-        return {"type": "string", "pattern": Duration.pattern}
+        return {"type": "string"}
     if annotation is AwareDatetime:
         return {"type": "string", "format": "date-time"}
     kinds = {str: "string", bool: "boolean", int: "integer", float: "number"}
@@ -218,9 +224,8 @@ def _untyped(*refused: str) -> Schema:
 
 
 def _limits(place: words.Place, of: str = "Length") -> Schema:
-    """Return bounds and patterns. Several patterns stand in allOf, the only place for a second one."""
+    """Return the bounds and patterns of a place. Several patterns stand in allOf, the only place for a second one."""
     made: Schema = {}
-    patterns: list[str] = []
     for constraint in place.constraints:
         if isinstance(constraint, Ge):
             made["minimum"] = constraint.ge
@@ -230,17 +235,32 @@ def _limits(place: words.Place, of: str = "Length") -> Schema:
             made[f"min{of}"] = constraint.min_length
         elif isinstance(constraint, MaxLen):
             made[f"max{of}"] = constraint.max_length
-        elif isinstance(constraint, Matches):
-            patterns += constraint.patterns
-        elif pattern := getattr(constraint, "pattern", None):
-            patterns.append(pattern)
-    if len(patterns) == 1 and place.annotation is not Duration:
+    patterns = _patterns(place)
+    if len(patterns) == 1:
         made["pattern"] = patterns[0]
     elif patterns:
         made["allOf"] = [{"pattern": pattern} for pattern in patterns]
-    if place.annotation is Duration:
-        made["x-kubernetes-validations"] = [crd_rules.LONGEST]
     return made
+
+
+def _patterns(place: words.Place) -> list[str]:
+    found = [Duration.pattern] if place.annotation is Duration else []
+    for constraint in place.constraints:
+        if isinstance(constraint, Matches):
+            found += constraint.patterns
+        elif pattern := getattr(constraint, "pattern", None):
+            found.append(pattern)
+    return found
+
+
+def _in_words(place: words.Place, schema: Schema) -> Schema:
+    """Return the schema of a string with its patterns as a rule, whose message says what is expected."""
+    known, patterns = words.words_of(place), _patterns(place)
+    if schema.get("type") != "string" or not patterns or known is None:
+        return schema
+    kept = {name: value for name, value in schema.items() if name not in ("pattern", "allOf")}
+    longest = LONGEST if place.annotation is Duration else None
+    return kept | {"x-kubernetes-validations": [crd_rules.matching(patterns, known.expected, longest)]}
 
 
 def main(arguments: list[str]) -> int:

@@ -32,7 +32,13 @@ NAME = (
 )
 """The name of the object, which stands outside of the models that have a schema."""
 
-LONGEST = _rule("duration(self) <= duration('8760h')", "expected a duration of at most 8760h")
+
+def matching(patterns: list[str], expected: str, longest: float | None = None) -> Rule:
+    """Return the rule of a string that each pattern is found in; ``longest`` bounds a duration, in seconds."""
+    parts = ["self.matches('{}')".format(pattern.replace("\\", "\\\\").replace("'", "\\'")) for pattern in patterns]
+    if longest is not None:
+        parts.append(f"duration(self) <= duration('{longest:.0f}s')")
+    return _rule(" && ".join(parts), f"expected {expected}")
 
 
 def of(model: type[BaseModel]) -> dict[str, Any]:
