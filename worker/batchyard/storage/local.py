@@ -12,9 +12,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from batchyard.storage.port import StorageUnavailable, Stored
+from batchyard.storage.port import Changed, NotThere, StorageUnavailable, Stored
 
 PARTIAL = ".partial"
+_CHUNK = 1 << 20
 
 _ADVICE = {
     errno.ENOSPC: "the disk is full: free space there",
@@ -33,16 +34,20 @@ class LocalFolder:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
 
+    def url(self, name: str) -> str:
+        """Return the path of a file."""
+        return str(self.path / name)
+
     def put(self, name: str, chunks: Iterable[bytes]) -> int:
         """Write a file, replacing it at once and only when it is whole and durable; return its size in bytes."""
         target = self.path / name
-        with _told(target):
+        with told(target):
             return self._put(target, chunks)
 
     def delete(self, name: str) -> None:
         """Remove a file; one that is not there is removed already."""
         target = self.path / name
-        with _told(target), suppress(FileNotFoundError, NotADirectoryError):
+        with told(target), suppress(FileNotFoundError, NotADirectoryError):
             target.unlink()
             _flush_folder(target.parent)
 
@@ -51,24 +56,56 @@ class LocalFolder:
         with suppress(OSError):
             (self.path / name).rmdir()
 
-    def list(self, below: str = "") -> Iterator[Stored]:
+    def delete_below(self, below: str) -> int:
+        """Remove every file below a folder, and the folder; return how many there were."""
+        count = 0
+        for stored in self.list(below):
+            self.delete(stored.name)
+            count += 1
+        for folder, _, _ in os.walk(self.path / below, topdown=False):
+            with suppress(OSError):
+                Path(folder).rmdir()
+        return count
+
+    def list(self, below: str = "", *, beginning: str = "", after: str = "") -> Iterator[Stored]:
         """Yield the files below a folder, in byte order of their names; none when there is no such folder."""
         root = self.path / below
-        with _told(root):
-            yield from _walk(root, f"{below}/" if below else "")
+        prefix = f"{below.rstrip('/')}/" if below else ""
+        last = os.fsencode(after)
+        with told(root):
+            for stored in _walk(root, prefix):
+                if stored.name.startswith(prefix + beginning) and os.fsencode(stored.name) > last:
+                    yield stored
+
+    def stat(self, name: str) -> Stored:
+        """Return a file's size and tag; raise NotThere."""
+        target = self.path / name
+        with told(target):
+            return _stored(name, _file(target).stat())
 
     @contextmanager
-    def open(self, name: str) -> Iterator[BinaryIO]:
-        """Open a file for reading."""
+    def open(self, name: str, etag: str = "") -> Iterator[BinaryIO]:
+        """Open a file for reading. It is read as it was when opened, were it replaced in the meantime."""
         target = self.path / name
-        with _told(target):
-            file = target.open("rb")
+        with told(target):
+            file = _file(target).open("rb")
         with file:
+            if etag and _stored(name, os.fstat(file.fileno())).etag != etag:
+                raise Changed(f"{target} was changed while it was read: leave input files alone while a job runs.")
             yield file
+
+    def chunks(self, name: str, start: int = 0, stop: int | None = None, etag: str = "") -> Iterator[bytes]:
+        """Yield the bytes from ``start`` to before ``stop``, fewer where the file ends."""
+        with self.open(name, etag) as file, told(self.path / name):
+            file.seek(start)
+            left = stop - start if stop is not None else os.fstat(file.fileno()).st_size - start
+            while left > 0 and (chunk := file.read(min(left, _CHUNK))):
+                left -= len(chunk)
+                yield chunk
 
     def sweep(self) -> None:
         """Remove what puts that were killed have left. Nobody may be writing."""
-        with _told(self.path), suppress(FileNotFoundError):
+        with told(self.path), suppress(FileNotFoundError):
             for entry in os.scandir(self.path / PARTIAL):
                 Path(entry.path).unlink()
         self.delete_folder(PARTIAL)
@@ -138,16 +175,29 @@ def _walk(folder: Path, prefix: str) -> Iterator[Stored]:
     for key, entry in found:
         if not key.endswith(b"/"):
             with suppress(FileNotFoundError):
-                yield Stored(prefix + entry.name, entry.stat().st_size)
+                yield _stored(prefix + entry.name, entry.stat())
         elif prefix or entry.name != PARTIAL:
             yield from _walk(Path(entry.path), f"{prefix}{entry.name}/")
 
 
+def _stored(name: str, found: os.stat_result) -> Stored:
+    return Stored(name, found.st_size, f"{found.st_mtime_ns:x}-{found.st_ino:x}-{found.st_size:x}")
+
+
+def _file(path: Path) -> Path:
+    """Return a path that is no folder."""
+    if path.is_dir():
+        raise NotThere(f"{path} is a folder: a file is expected there.")
+    return path
+
+
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
+def told(path: Path) -> Iterator[None]:
     """Turn an OSError into a sentence that names the path and what to do."""
     try:
         yield
+    except FileNotFoundError as error:
+        raise NotThere(f"There is no file or folder {error.filename or path}.") from error
     except OSError as error:
         advice = _ADVICE.get(error.errno or 0, (error.strerror or str(error)).lower())
         raise StorageUnavailable(f"{error.filename or path}: {advice}.") from error

@@ -1,0 +1,37 @@
+"""Opens a folder or a prefix by its URL; apart so that only an ``s3://`` URL loads the S3 client."""
+
+from batchyard.storage.local import LocalFolder
+from batchyard.storage.port import Storage, StorageRefused, StoreOptions
+
+SCHEME = "s3://"
+
+
+def is_s3(url: str) -> bool:
+    """Say whether a path lies in an object store."""
+    return url.startswith(SCHEME)
+
+
+def split(url: str) -> tuple[str, str]:
+    """Return the bucket and the key of an ``s3://`` URL; as with the AWS CLI, nothing in it is escaped."""
+    bucket, _, key = url.removeprefix(SCHEME).partition("/")
+    if not is_s3(url) or not bucket:
+        raise StorageRefused(f"{url!r} is no S3 URL: found no bucket, expected s3://BUCKET/KEY.")
+    return bucket, key
+
+
+def open_folder(url: str, options: StoreOptions | None = None) -> Storage:
+    """Open ``s3://bucket``, ``s3://bucket/prefix`` or a local path.
+
+    Opening an S3 prefix finds credentials and asks the bucket nothing yet. Open it in the process that uses it: a
+    client must not go through a fork.
+    """
+    if is_s3(url):
+        bucket, prefix = split(url)
+        try:
+            from batchyard.storage.s3 import S3Folder
+        except ModuleNotFoundError as error:
+            raise StorageRefused(f"{url} needs the package {error.name}: pip install botocore.") from error
+        return S3Folder(bucket, prefix, options or StoreOptions())
+    if "://" in url:
+        raise StorageRefused(f"{url!r} cannot be opened: expected s3://BUCKET/PREFIX or a local path.")
+    return LocalFolder(url)
