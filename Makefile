@@ -7,7 +7,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 export TF_ENABLE_ONEDNN_OPTS ?= 0
 
-.PHONY: help setup demo test lint format bench docs crds cluster-build protos constraints clean
+.PHONY: help setup demo test lint format bench bench-cluster docs crds cluster-build protos constraints clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ format: setup ## rewrite the files as the linter wants them
 
 bench: setup ## measure every claim side by side; fails when a target is missed
 	$(BIN)/python benchmarks/run.py
+
+bench-cluster: setup ## measure the cluster's parts that stand: so far the JetStream queue
+	$(BIN)/python benchmarks/cluster/cluster_jetstream.py
 
 docs: setup ## write docs/reference from the models
 	$(BIN)/python -m batchyard.api.reference docs/reference/batchjob.md
