@@ -52,3 +52,15 @@ def test_the_outcome_of_a_state(found, interrupted, expected):
 def test_a_failed_on_job_complete_tells_its_error():
     found = state(5, completion=Completion.FAILED, failure=Failure("HandlerError", "ConnectionError: no mail"))
     assert "ConnectionError: no mail" in outcome(found).message
+
+
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [
+        pytest.param(state(2, completion=Completion.WAITING), "3 of the 5 batches published so far", id="running"),
+        pytest.param(state(4, 1, completion=Completion.WAITING), "on_job_complete has not ended", id="completing"),
+        pytest.param(state(published=0, completion=Completion.ABSENT), "no batch was enqueued yet", id="starting"),
+    ],
+)
+def test_an_interruption_says_what_is_left(found, message):
+    assert message in outcome(found, interrupted=True).message

@@ -63,7 +63,7 @@ def dry_run(options: Options, observer: Observer) -> DryRun:
     for note in plan.notes:
         observer.say(f"note: {note}")
     model_server = named_model_server(options.model_server) if plan.job.spec.handler.models else None
-    check_output(plan)
+    check_output(plan, JobFolder(plan.state).known_run())
     with tempfile.TemporaryDirectory(prefix="batchyard-dry-") as temporary:
         state = Path(temporary)
         project = state / "project" if plan.job.spec.handler.project else plan.project

@@ -48,7 +48,13 @@ def outcome(state: State, *, interrupted: bool = False) -> Outcome:
         return Outcome(
             JobState.SUCCEEDED, Reason.ALL_BATCHES_SUCCEEDED, f"{_batches(counts.published)} succeeded", SUCCEEDED
         )
-    left = f"{counts.published - counts.settled} of the {_batches(counts.published)} published so far are not settled"
+    if not counts.published:
+        left = "no batch was enqueued yet"
+    elif state.sealed and counts.settled == counts.published:
+        left = "every batch is settled; on_job_complete has not ended"
+    else:
+        pending = counts.published - counts.settled
+        left = f"{pending:,} of the {_batches(counts.published)} published so far are not settled"
     if not interrupted:
         return Outcome(JobState.FAILED, Reason.WORKERS_FAILED, left, FAILED)
     return Outcome("Interrupted", "Interrupted", left, INTERRUPTED)

@@ -3,12 +3,14 @@
 Apart from ``state``, which knows how the folder is kept whole, and from ``run``, which starts at a ready queue.
 """
 
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
-from batchyard.local.finish import check_output, prepare_output
+from batchyard.local.finish import check_output, claim_output, prepare_output
 from batchyard.local.outcome import outcome
-from batchyard.local.plan import Options, Plan
+from batchyard.local.plan import Options, PathInvalid, Plan
 from batchyard.local.settings import served_models
 from batchyard.local.state import JobFolder, RunRecord, RunRefused, changed_field, new_record
 from batchyard.models.local import ServedModel
@@ -30,17 +32,21 @@ def prepare(plan: Plan, folder: JobFolder, options: Options, say: Callable[[str]
 
     Raises InvalidError before anything of an earlier run is touched.
     """
-    record = None if options.restart else folder.read_record()
+    record = None
+    known_run = folder.known_run()
+    if not options.restart:
+        record = folder.read_record()
     found = None if record is None else _look(folder)
     if options.resume and record is not None:
         return _resume(plan, folder, record, say)
     _refuse_to_lose(found, say)
-    check_output(plan)
+    check_output(plan, known_run)
     write_project(plan)
     models = served_models(plan)
+    record = new_record(plan.name, plan.manifest, plan.fixed())
+    claim_output(plan, record.job_id, known_run)
     folder.forget()  # before results go: a kill from here on leaves no run that could be resumed without them
     prepare_output(plan, is_new=True)
-    record = new_record(plan.name, plan.manifest, plan.fixed())
     if options.resume:
         say("nothing to resume: the job starts from the beginning")
     return Prepared(record, folder.create(record), models)
@@ -83,9 +89,10 @@ def _resume(plan: Plan, folder: JobFolder, record: RunRecord, say: Callable[[str
         ended = outcome(state)
         say(f"nothing to resume: this job ended as {ended.state}")
         return Prepared(record, queue, [])
-    check_output(plan)
+    check_output(plan, record.job_id, resumes=True)
     write_project(plan)
     models = served_models(plan)
+    claim_output(plan, record.job_id, record.job_id, resumes=True)
     prepare_output(plan, is_new=False)
     queue.reclaim(None, lost=False)  # the lock is ours: whoever held a lease is gone, by no fault of its batch
     if state.halt is not None:
@@ -97,15 +104,25 @@ def _resume(plan: Plan, folder: JobFolder, record: RunRecord, say: Callable[[str
 
 
 def write_project(plan: Plan) -> None:
-    """Write ``handler.project.inline`` into the job's folder, and only that."""
+    """Write ``handler.project.inline`` into the job's folder, and only that. Raises InvalidError."""
     project = plan.job.spec.handler.project
     if project is None or project.inline is None:
         return
-    for name, text in project.inline.items():
-        path = plan.project / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    wanted = {plan.project / name for name in project.inline}
-    for old in [p for p in plan.project.rglob("*") if p.is_file() and p not in wanted]:
-        if "__pycache__" not in old.parts:
-            old.unlink()
+    names = {PurePosixPath(name) for name in project.inline}
+    for path in sorted(names):
+        if folder := next((parent for parent in path.parents if parent in names), None):
+            raise PathInvalid(
+                f"spec.handler.project.inline: found {str(path)!r} and {str(folder)!r}, which is then a file and a "
+                "folder; expected each name to be one of them."
+            )
+    try:
+        shutil.rmtree(plan.project, ignore_errors=True)  # an earlier run's may have a folder where a file is now
+        for name, text in project.inline.items():
+            file = plan.project / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise RunRefused(
+            f"the files of spec.handler.project.inline cannot be written to {plan.project} ({error.strerror}): "
+            "free space there, or name another folder with --state-dir DIR"
+        ) from error

@@ -137,6 +137,14 @@ class JobFolder:
         except ValidationError as error:
             raise RunRefused(f"{self.record} cannot be read; start the job anew with --restart") from error
 
+    def known_run(self) -> str | None:
+        """Return the id of the run that the folder is of; None when there is none or nobody can read it."""
+        try:
+            record = self.read_record()
+        except RunRefused:
+            return None
+        return None if record is None else record.job_id
+
     def forget(self) -> None:
         """Take away the run that is there, its record first. Call only while holding the folder."""
         self.record.unlink(missing_ok=True)
