@@ -7,7 +7,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 export TF_ENABLE_ONEDNN_OPTS ?= 0
 
-.PHONY: help setup demo test lint format bench bench-cluster docs crds cluster-build protos constraints clean
+.PHONY: help setup demo test lint format bench bench-cluster docs crds cluster-build cluster-up cluster-down protos constraints clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,14 @@ crds: setup ## write crds/ from the models
 
 cluster-build: ## build Kubernetes for the test bed from Go modules: minutes once, then seconds
 	testbed/build
+
+cluster-up: ## start a real Kubernetes of one node on this machine (Linux, root); KUBECONFIG is .work/cluster/admin.conf
+	testbed/packages
+	testbed/build node
+	testbed/up
+
+cluster-down: ## end that node and remove what it made
+	testbed/down
 
 protos: ## generate worker/batchyard/serving/protos/*_pb2.py with an old protoc, so that old runtimes read them
 	$(PYTHON) -m venv .work/protoc
