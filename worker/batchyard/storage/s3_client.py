@@ -57,7 +57,7 @@ class Bucket:
         """Turn a client's error into one of ours that names the URL and the permission."""
         try:
             yield
-        except (BotoCoreError, ClientError, ValueError) as error:
+        except (BotoCoreError, ClientError, ValueError, RecursionError) as error:
             # the cause stays out: a client's own text may quote what was sent
             raise translated(error, self.url(key), action, self._region) from None
 

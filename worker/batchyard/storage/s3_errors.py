@@ -63,6 +63,8 @@ def translated(error: Exception, url: str, action: str, region: str | None) -> B
     """Return a client's error in our words. ``action`` is the IAM permission that the call needs."""
     if isinstance(error, boto.ClientError):
         return _answered(error.response, url, action, region)
+    if isinstance(error, RecursionError):  # botocore looks for the bucket's region by a request redirected as well
+        return StorageRefused(f"{url}: the store redirects every request: set the region and the endpoint.")
     if isinstance(error, _NO_CREDENTIALS):
         return StorageRefused(
             f"{url}: no AWS credentials are found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or AWS_PROFILE, "
@@ -89,7 +91,7 @@ def translated(error: Exception, url: str, action: str, region: str | None) -> B
 
 
 def _answered(response: dict[str, Any], url: str, action: str, region: str | None) -> BatchyardError:
-    code = str(response.get("Error", {}).get("Code", ""))
+    code = str(response.get("Error", {}).get("Code") or "")
     meta = response.get("ResponseMetadata", {})
     status = int(meta.get("HTTPStatusCode", 0))
     headers = meta.get("HTTPHeaders", {})

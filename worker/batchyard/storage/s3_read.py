@@ -13,7 +13,7 @@ from batchyard.storage.s3_client import Bucket
 from batchyard.storage.s3_errors import BeyondTheEnd
 
 _CHUNK = 1 << 20
-_PAUSE_S = 0.2
+_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 10.0
 _GET = "s3:GetObject"
 
