@@ -1,5 +1,8 @@
 """What handlers do beside their work: processes of their own, an output folder somebody else uses."""
 
+import contextlib
+import os
+import subprocess
 from dataclasses import replace
 from typing import Any
 
@@ -55,3 +58,26 @@ def test_a_file_that_an_inline_project_names_as_a_folder_too_is_refused(job: Any
     handler = {"type": "python", "path": "handler.py", "project": {"inline": files}}
     ran = job.write(None, handler=handler).run()
     assert (ran.code, "a file and a folder" in ran.err, "Traceback" in ran.err) == (2, True, False), ran.err
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="mounts a small tmpfs: run as root")
+@pytest.mark.parametrize("size", ["4k", "60k", "300k"])
+def test_a_full_disk_below_the_jobs_state_is_told_in_a_sentence(job: Any, size: str) -> None:
+    disk = job.folder / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", disk], check=False)
+    if mounted.returncode:
+        pytest.skip("mounts a small tmpfs, which this machine refuses")
+    try:
+        (disk / "filler").write_bytes(b"")
+        with contextlib.suppress(OSError), (disk / "filler").open("wb") as filler:
+            filler.write(b"x" * (int(size[:-1]) * 1024 - 8192))
+        process = job.write().start("--state-dir", disk)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(8)
+        process.terminate()
+        err = process.communicate(timeout=60)[1]
+    finally:
+        subprocess.run(["umount", "-l", disk], check=True)
+    assert process.returncode in (1, 2, 130)
+    assert "Traceback" not in err, err

@@ -19,7 +19,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from batchyard.api.errors import InvalidError
+from batchyard.api.errors import InvalidError, TransientError
 from batchyard.queue.port import QueueLost
 from batchyard.queue.sqlite import SqliteQueue
 
@@ -31,6 +31,10 @@ class RunRefused(InvalidError):
     """The folder is held, cannot be written, or holds a run that this command may not replace or go on with."""
 
     reason = "RunRefused"
+
+
+class StateUnavailable(TransientError):
+    """The job's folder cannot be written now (a full disk); ``--resume`` goes on once it can."""
 
 
 class RunRecord(BaseModel):
@@ -101,7 +105,7 @@ class JobFolder:
             for folder in (self.root, self.logs, self.settings):
                 folder.mkdir(parents=True, exist_ok=True)
             _keep_out_of_git(self.root.parent)
-            held = (self.root / "lock").open("a+")
+            held = (self.root / "lock").open("a+b", buffering=0)
         except OSError as error:
             raise RunRefused(
                 f"cannot write the job's folder {self.root} ({error.strerror}): "
@@ -112,7 +116,7 @@ class JobFolder:
                 fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 held.seek(0)
-                holder = held.read().strip() or "unknown"
+                holder = (held.read() or b"").decode().strip() or "unknown"
                 raise RunRefused(
                     f"this job is being run already by process {holder} (it holds {self.root / 'lock'}): "
                     "wait for it, stop it, or use another metadata.name or --state-dir"
@@ -122,10 +126,9 @@ class JobFolder:
                     f"{self.root} is on a file system without locks ({error.strerror}): "
                     "name a folder on a local disk with --state-dir DIR"
                 ) from error
-            held.seek(0)
-            held.truncate()
-            held.write(f"{os.getpid()}\n")
-            held.flush()
+            with contextlib.suppress(OSError):  # who holds it is a help to others; on a full disk it is not told
+                held.truncate(0)
+                held.write(f"{os.getpid()}\n".encode())
             yield
 
     def read_record(self) -> RunRecord | None:
@@ -205,10 +208,16 @@ def changed_field(before: Any, after: Any, path: str = "") -> str | None:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that a kill leaves the old one or the new one, never a half."""
+    """Write a file so that a kill leaves the old one or the new one, never a half. Raises StateUnavailable."""
     fresh = path.with_name(path.name + ".new")
-    with fresh.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
+    try:
+        with fresh.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+    except OSError as error:
+        raise StateUnavailable(
+            f"cannot write {path} ({error.strerror}): free space there and run again with --resume, "
+            "or name another folder with --state-dir DIR"
+        ) from error
