@@ -154,11 +154,11 @@ class SpoilingProxy:
     """A proxy on a free loopback port. ``spoil`` gets a request's number, from 1, its method and its path.
 
     It returns None to pass the answer on, a status and a code (``"503 SlowDown"``) to answer so instead of asking the
-    server (a body where the code begins with a line's end), or a number of bytes after which the body is cut and the
-    connection closed.
+    server (a body where the code begins with a line's end), a number of bytes after which the body is cut and the
+    connection closed, or that number in a tuple: the server then chose to send no more of the range.
     """
 
-    def __init__(self, port: int, spoil: Callable[[int, str, str], str | int | None]) -> None:
+    def __init__(self, port: int, spoil: Callable[[int, str, str], str | int | tuple[int] | None]) -> None:
         self.requests: list[tuple[str, str]] = []
         self.headers: list[dict[str, str]] = []
         self._lock = threading.Lock()
@@ -195,11 +195,16 @@ class SpoilingProxy:
                 behind.endheaders(body)
                 return behind.getresponse()
 
-            def _answer(self, answer: HTTPResponse, cut: int | None) -> None:
+            def _answer(self, answer: HTTPResponse, cut: int | tuple[int] | None) -> None:
                 data = answer.read() if self.command != "HEAD" else b""
+                if isinstance(cut, tuple):
+                    data, cut = data[: cut[0]], None
                 self.send_response(answer.status)
                 for name, value in answer.getheaders():
-                    if name.lower() not in ("transfer-encoding", "connection", "content-length", "date", "server"):
+                    if name.lower() == "content-range":
+                        start, _, size = value.replace("-", "/").split("/")
+                        self.send_header(name, f"{start}-{int(start.split()[1]) + len(data) - 1}/{size}")
+                    elif name.lower() not in ("transfer-encoding", "connection", "content-length", "date", "server"):
                         self.send_header(name, value)
                 length = answer.getheader("Content-Length") if self.command == "HEAD" else None
                 if answer.status != 204:

@@ -114,6 +114,17 @@ def test_a_body_that_is_cut_off_again_and_again_is_read_to_its_end(s3: S3Server,
     assert (tmp_path / "t" / "f").read_bytes() == content
 
 
+def test_a_server_that_sends_less_of_a_range_than_asked_is_asked_for_the_rest(s3: S3Server) -> None:
+    content = os.urandom(2_500_000)
+    direct = opened(s3.endpoint, "less")
+    direct.put("f", [content])
+    with closing(SpoilingProxy(s3.port, lambda number, method, path: (1_000_000,))) as proxy:
+        storage = opened(proxy.endpoint, "less")
+        assert b"".join(storage.chunks("f", 100)) == content[100:]
+        assert b"".join(storage.chunks("f", 100, 2_200_000)) == content[100:2_200_000]
+        assert b"".join(storage.chunks("f", 2_400_000, 9_000_000)) == content[2_400_000:]
+
+
 def test_a_body_that_never_moves_on_is_given_up(s3: S3Server, tmp_path: Path) -> None:
     opened(s3.endpoint, "stuck").put("f", [bytes(100)])
     with closing(SpoilingProxy(s3.port, lambda number, method, path: 0 if method == "GET" else None)) as proxy:

@@ -33,7 +33,8 @@ def chunks(bucket: Bucket, key: str, start: int, stop: int | None, etag: str) ->
                 if position > start:
                     raise Changed(f"{bucket.url(key)} was changed while it was read: it became shorter.")
                 return
-            etag, stop = answer.get("ETag", etag), _end(answer, position, bucket.url(key))
+            etag, size = answer.get("ETag", etag), _size(answer, position, bucket.url(key))
+            stop = size if stop is None or size is None else min(stop, size)
             with closing(answer["Body"]) as body:
                 while chunk := _next(bucket, key, body):
                     position += len(chunk)
@@ -66,13 +67,13 @@ def _next(bucket: Bucket, key: str, body: Any) -> bytes:
         return data
 
 
-def _end(answer: dict[str, Any], position: int, url: str) -> int | None:
-    """Return where the bytes of an answer end in the object; None when the answer does not tell."""
+def _size(answer: dict[str, Any], position: int, url: str) -> int | None:
+    """Return the object's size; None when the answer does not tell. A server may answer with less than was asked."""
     if content := answer.get("ContentRange"):
-        found = re.match(r"bytes (\d+)-(\d+)/", content)
+        found = re.match(r"bytes (\d+)-(\d+)/(\d+|\*)", content)
         if not found or int(found[1]) != position:
             raise StorageUnavailable(f"{url}: the store answers {content!r} when asked from byte {position} on.")
-        return int(found[2]) + 1
+        return None if found[3] == "*" else int(found[3])
     if position:
         raise StorageUnavailable(f"{url}: the store does not serve byte ranges.")
     length = answer.get("ContentLength")
