@@ -59,3 +59,10 @@ def test_a_process_does_not_load_what_it_does_not_need(module: str, forbidden: s
     loaded = set(re.findall(r'"([^"]+)"', run.stdout))
     assert "batchyard" in loaded
     assert not loaded & forbidden
+
+
+def test_every_module_stands_in_the_architecture_page() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    package = ROOT / "worker" / "batchyard"
+    modules = [path for path in package.glob("*/*.py") if path.name not in {"__init__.py", "__main__.py"}]
+    assert [f"{path.parent.name}/{path.stem}" for path in modules if f"| `{path.stem}` |" not in page] == []
