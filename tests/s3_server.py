@@ -2,6 +2,8 @@
 
 import importlib.util
 import json
+import os
+import random
 import shutil
 import socket
 import subprocess
@@ -10,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -23,7 +25,7 @@ WRITER = ("WRITERKEY", "writer-secret-0123456789")
 BUCKET = "data"
 
 _PORTS = ("master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port", "filer.port.grpc")
-_S3_PORTS = ("s3.port", "s3.port.grpc", "s3.port.iceberg")
+_S3_PORTS = ("s3.port", "s3.port.grpc", "s3.port.iceberg", "s3.port.lance")
 
 
 def missing() -> str:
@@ -39,12 +41,17 @@ def _binary() -> str | None:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return free loopback ports. Below 10000 + grpc offsets nothing is assumed: every port is given by name."""
+    """Return free loopback ports below those that connections are given: they are still free after a restart."""
+    free: list[int] = []
     with ExitStack() as held:
-        sockets = [held.enter_context(closing(socket.socket())) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [int(one.getsockname()[1]) for one in sockets]
+        for port in random.sample(range(10_000, 32_000), 1000):
+            one = held.enter_context(closing(socket.socket()))
+            with suppress(OSError):
+                one.bind(("127.0.0.1", port))
+                free.append(port)
+            if len(free) == count:
+                return free
+    raise AssertionError("no free ports are found")
 
 
 class S3Server:
@@ -92,8 +99,16 @@ class S3Server:
         command += ["-volume.max=20", "-master.volumeSizeLimitMB=256", "-volume.minFreeSpace=1", "-filer", "-s3"]
         command += [f"-s3.config={self._folder / 's3.json'}", "-master.telemetry=false", "-s3.allowEmptyFolder=true"]
         with (self._folder / "weed.log").open("wb") as log:
-            self._process = subprocess.Popen([*command, *flags], stdout=log, stderr=log, cwd=self._folder)
-        until = time.monotonic() + 60
+            self._process = subprocess.Popen(
+                [*command, *flags],
+                stdout=log,
+                stderr=log,
+                cwd=self._folder,
+                env={
+                    name: value for name, value in os.environ.items() if not name.startswith("AWS_")
+                },  # it would trust
+            )
+        until = time.monotonic() + 120
         while not self._serves():
             text = (self._folder / "weed.log").read_text(errors="replace")[-4000:]
             assert self._process.poll() is None, f"the server ended:\n{text}"
