@@ -1,7 +1,16 @@
 """Results of a whole run: where they are, what closes them, and that an interruption leaves no wrong word behind."""
 
 import json
+import os
 import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from batchyard.output.finish import read_results
 
 RESULTS = {"path": "results"}
 
@@ -72,3 +81,49 @@ def test_an_output_that_is_a_file_is_refused_before_anything_runs(job):
     assert ran.code == 2
     assert "results" in ran.err
     assert job.lines("started") == []
+
+
+BIG = """
+    class Handler:
+        def __init__(self, config):
+            pass
+        def handle_batch(self, payload):
+            return ["x" * 200_000 for _ in payload]
+"""
+
+
+@pytest.fixture
+def small_disk(job: Any) -> Iterator[Path]:
+    """The job's results folder, as a file system of 3 MB."""
+    if os.geteuid() != 0:
+        pytest.skip("mounts a small tmpfs: run as root")
+    disk = job.folder / "results"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", disk], check=False).returncode:
+        pytest.skip("mounts a small tmpfs, which this machine refuses")
+    yield disk
+    subprocess.run(["umount", "-l", disk], check=True)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("interrupted", [False, True], ids=["the job stops by itself", "the user stops it"])
+def test_a_disk_that_fills_up_loses_nothing_and_the_job_goes_on_when_there_is_room(
+    job: Any, small_disk: Path, interrupted: bool
+) -> None:
+    job.write(BIG, input={"items": list(range(40)), "batchSize": 2}, workers=1, output=RESULTS)
+    process = job.start()
+    if interrupted:
+        while not list(small_disk.glob("parts/*/*")) and process.poll() is None:
+            time.sleep(0.05)
+        time.sleep(1)  # into the wait for room, whenever exactly: any moment must do
+        process.send_signal(signal.SIGINT)
+    err = process.communicate(timeout=60)[1]
+    assert process.returncode == (130 if interrupted else 1), err
+    assert "Traceback" not in err
+    if not interrupted:
+        assert "OutputUnavailable" in err
+        assert "the disk is full: free space there" in err
+    assert job.state().counts.failed == 0
+    subprocess.run(["mount", "-o", "remount,size=50m", small_disk], check=True)
+    assert job.run("--resume").code == 0
+    assert [line["position"] for line in read_results(small_disk)] == list(range(40))

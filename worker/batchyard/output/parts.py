@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from batchyard.api.errors import InvalidError, TransientError
 from batchyard.api.names import part_name
 from batchyard.storage.local import LocalFolder
-from batchyard.storage.port import StorageUnavailable, Stored
+from batchyard.storage.port import StorageRefused, StorageUnavailable, Stored
 
 PARTS = "parts"
 ERRORS = "errors.jsonl"
@@ -52,21 +52,21 @@ class Parts:
         """Write one file of the output, whole or not at all; return its bytes. Raises OutputUnavailable."""
         try:
             return self._storage.put(name, chunks)
-        except StorageUnavailable as error:
+        except (StorageRefused, StorageUnavailable) as error:
             raise OutputUnavailable(f"output: {error}") from error
 
     def delete(self, name: str) -> None:
         """Remove one file of the output if it is there. Raises OutputUnavailable."""
         try:
             self._storage.delete(name)
-        except StorageUnavailable as error:
+        except (StorageRefused, StorageUnavailable) as error:
             raise OutputUnavailable(f"output: {error}") from error
 
     def written(self) -> Iterator[Stored]:
         """Yield the parts that are there, in the order of the input. Raises OutputUnavailable."""
         try:
             yield from (stored for stored in self._storage.list(PARTS) if _OURS.fullmatch(stored.name))
-        except StorageUnavailable as error:
+        except (StorageRefused, StorageUnavailable) as error:
             raise OutputUnavailable(f"output: {error}") from error
 
     def lines(self, name: str) -> Iterator[bytes]:
@@ -74,7 +74,7 @@ class Parts:
         try:
             with self._storage.open(name) as file:
                 yield from file
-        except StorageUnavailable as error:
+        except (StorageRefused, StorageUnavailable) as error:
             raise OutputUnavailable(f"output: {error}") from error
 
     def check_writable(self) -> None:
@@ -91,7 +91,7 @@ class Parts:
         """
         try:
             self._storage.sweep()
-        except StorageUnavailable as error:
+        except (StorageRefused, StorageUnavailable) as error:
             raise OutputUnavailable(f"output: {error}") from error
         if not fresh:
             return

@@ -96,7 +96,7 @@ def threshold_passed(threshold: ThresholdSettings, state: State) -> str | None:
     """
     failed, total = state.counts.failed, state.total
     if threshold.batches is not None and failed > threshold.batches:
-        return f"{failed} batches failed, errorThreshold allows {threshold.batches}"
+        return f"{failed} {'batch' if failed == 1 else 'batches'} failed, errorThreshold allows {threshold.batches}"
     if threshold.percent is not None and total and failed * 100.0 > threshold.percent * total:
         share = failed * 100.0 / total
         return f"{failed} of {total} batches failed ({share:.3g} %), errorThreshold allows {threshold.percent:g} %"

@@ -32,6 +32,7 @@ _TICK = 0.05
 _HALT_GRACE = 5.0  # seconds that running batches get once the job is halted
 _SETTLE_GRACE = 15.0  # seconds to wait for a queue that is away when nothing but settling is left
 _STOP_GRACE = 2.0  # seconds for idle handler processes to leave by themselves
+_MOST_WRITING = 16
 _PREFETCH_BYTES = 64 << 20
 
 
@@ -118,7 +119,8 @@ class Worker:
             self._on_outcome(outcome)
         self._check_end()
         if not self._is_leaving:
-            while self._ready and self._pool.feed(self._ready[0]):
+            # results that wait for a slow or full disk are held in memory: no more are made meanwhile
+            while self._ready and self._writing < _MOST_WRITING and self._pool.feed(self._ready[0]):
                 self._ready.popleft()
             self._ask_for_more()
         self._log.flush()
@@ -281,6 +283,7 @@ class Worker:
 
     def _begin_leaving(self, now: float, grace: float) -> None:
         self._leave_by = now + grace
+        self._writer.hurry()
         self._receiver.stop()
         for work in self._ready:
             self._settle(work.delivery, Release())
