@@ -63,7 +63,6 @@ class HandlerProcess:
         self.in_hand: dict[int, Any] = {}
         self.is_ready = False
         self.is_doomed = False
-        self.is_stopping = False
         self.last_lines: deque[str] = deque(maxlen=_LAST_LINES)
         self._crash: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         slots_file = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
