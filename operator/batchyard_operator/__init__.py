@@ -1,0 +1,1 @@
+"""The operator: watches BatchJobs, runs their children, and writes what became of them into their status."""

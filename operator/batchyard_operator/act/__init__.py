@@ -1,0 +1,1 @@
+"""Everything the operator changes: server-side apply, deletions, status, events, and the queue's streams."""
