@@ -41,8 +41,8 @@ format: setup ## rewrite the files as the linter wants them
 bench: setup ## measure every claim side by side; fails when a target is missed
 	$(BIN)/python benchmarks/run.py
 
-bench-cluster: setup ## measure the cluster's parts that stand: so far the JetStream queue
-	$(BIN)/python benchmarks/cluster/cluster_jetstream.py
+bench-cluster: setup ## measure the cluster's claims: the JetStream queue, the operator with 1,000 jobs, the tail of a job
+	$(BIN)/python benchmarks/run.py --in cluster
 
 docs: setup ## write docs/reference from the models
 	$(BIN)/python -m batchyard.api.reference docs/reference/batchjob.md

@@ -1,7 +1,7 @@
 """Runs the benchmark programs one after another and sums up which targets were met: what `make bench` calls.
 
-`python benchmarks/run.py [NAME…]` runs only those (`worker_start`, `queue_port`, …). Exit code 1 when a target was
-missed or a program failed. The last line is the summary.
+`python benchmarks/run.py [--in FOLDER] [NAME…]` runs only those (`worker_start`, `queue_port`, …), of a folder beside
+this file (`cluster`, `s3`). Exit code 1 when a target was missed or a program failed. The last line is the summary.
 """
 
 import json
@@ -17,9 +17,9 @@ NOT_BENCHMARKS = {"report", "run"}
 RESULT = "RESULT "
 
 
-def programs(wanted: list[str]) -> list[Path]:
+def programs(folder: Path, wanted: list[str]) -> list[Path]:
     """Return the programs to run, by name; ends with a sentence when a wanted one does not exist."""
-    found = {path.stem: path for path in sorted(HERE.glob("*.py")) if path.stem not in NOT_BENCHMARKS}
+    found = {path.stem: path for path in sorted(folder.glob("*.py")) if path.stem not in NOT_BENCHMARKS}
     names = [name.removesuffix(".py") for name in wanted] or list(found)
     if unknown := [name for name in names if name not in found]:
         sys.exit(f"no benchmark {', '.join(unknown)}; there are {', '.join(found)}")
@@ -47,7 +47,10 @@ def run(program: Path) -> tuple[list[Claim], int]:
 def main(wanted: list[str]) -> int:
     claims: list[Claim] = []
     failed: list[str] = []
-    for program in programs(wanted):
+    folder = HERE
+    if wanted[:1] == ["--in"] and len(wanted) > 1:
+        folder, wanted = HERE / wanted[1], wanted[2:]
+    for program in programs(folder, wanted):
         print(f"\n{program.stem} ({load()})", flush=True)
         found, code = run(program)
         claims += found
