@@ -33,7 +33,8 @@ class JobSeen:
     """The BatchJob itself.
 
     ``job`` is None when the object breaks a rule that the API server couldn't check; ``problems`` are then its
-    sentences. ``status`` is the object's own, as it stands. Times in unix seconds.
+    sentences. ``status`` is the object's own, as it stands. ``is_deleting``: it is being deleted, or its namespace
+    is. Times in unix seconds.
     """
 
     key: Key
@@ -52,7 +53,9 @@ class ContainerSeen:
     """One container of a pod, init containers included.
 
     ``waiting`` and ``terminated`` are the state's reason, ``message`` its message; ``exit_code`` is that of the
-    current, else of the last termination. ``started``: its startup probe passed.
+    current, else of the last termination, and ``last_message`` the message of that same termination (a container
+    in CrashLoopBackOff says there why it ended). ``started``: its startup probe passed. ``since``: when the current
+    state began, unix seconds: a start while it runs, an end once it is terminated, 0 while it waits.
     """
 
     name: str
@@ -63,6 +66,8 @@ class ContainerSeen:
     terminated: str = ""
     message: str = ""
     exit_code: int | None = None
+    last_message: str = ""
+    since: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +75,7 @@ class PodSeen:
     """A pod of the job. ``unscheduled``: the scheduler's own words, empty once it has a node.
 
     ``component``: ``worker`` or ``enqueuer``. ``phase`` as in Kubernetes. ``is_disrupted``: DisruptionTarget is true.
+    ``reason`` and ``message`` are the pod's own (``Evicted``, and the kubelet's words).
     """
 
     name: str
@@ -81,6 +87,8 @@ class PodSeen:
     unscheduled: str = ""
     unscheduled_reason: str = ""
     is_disrupted: bool = False
+    reason: str = ""
+    message: str = ""
     containers: tuple[ContainerSeen, ...] = ()
 
 
@@ -109,7 +117,7 @@ class ChildSeen:
 
 @dataclass(frozen=True, slots=True)
 class QueueSeen:
-    """The job's queue at this turn.
+    """The job's queue at this turn, looked at after the children: a Job seen ended has left its word in the queue.
 
     ``known``: not looked at (no streams were made yet) / here / lost (its streams are gone) / away (the server does
     not answer; ``why`` says so, ``since`` in unix seconds). ``recent``: the newest batches that failed, bodies empty.
@@ -124,10 +132,11 @@ class QueueSeen:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """How many batches were settled at a moment (unix seconds); a few of them make a rate."""
+    """How many batches were settled, and how many ran, at a moment (unix seconds); a few of them make a rate."""
 
     time: float
     settled: int
+    running: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +172,7 @@ class Wanted:
     """The children that should be there. None leaves what there is as it is.
 
     ``workers``: parallelism of the workers' Job. ``suspend``: both Jobs suspended. ``enqueuer``: whether an enqueuer
-    is needed (its input is not inline, and the queue is not sealed).
+    is needed (its input is not inline, and the queue is not sealed); False leaves one that is there as it is.
     """
 
     workers: int
@@ -185,9 +194,10 @@ class Decision:
     """Everything that is done at the end of a turn, in this order.
 
     ``add_finalizer``; ``make_queue`` (create when no status says that it was made, idempotent); ``halt``; ``wanted``
-    (render and apply); ``remove_children`` (delete the child Jobs, foreground); ``drop_queue`` (delete the streams);
-    ``drop_finalizer``; ``status`` (the whole of it, written only if it differs; None leaves it); ``events``;
-    ``delete_job`` (its time to live is over). ``again``: seconds until the next look, None for events alone.
+    (render and apply); ``remove_children`` (delete the child Jobs, foreground, and pods of the job that no Job owns
+    any more); ``drop_queue`` (delete the streams); ``drop_finalizer`` (only once the streams are deleted);
+    ``status`` (the whole of it, written only if it differs; None leaves it); ``events``; ``delete_job`` (its time to
+    live is over). ``again``: seconds until the next look, None for events alone.
     """
 
     add_finalizer: bool = False
