@@ -17,11 +17,12 @@ from batchyard.local.install import Request
 from batchyard.local.plan import Plan
 from batchyard.local.processes import Child, free_port
 from batchyard.local.roles import Enqueuer, Installer, ModelServer, Reclaiming, Worker
-from batchyard.local.settings import enqueue_settings, serving_settings, worker_settings
+from batchyard.local.settings import enqueue_settings, worker_settings
 from batchyard.local.state import JobFolder, RunRecord, write_atomically
 from batchyard.models.local import ServedModel
 from batchyard.models.serving_config import Listen, Version, config_text, server_arguments, server_version
 from batchyard.queue.port import Halt, State
+from batchyard.worker.planned import serving_settings
 
 MODEL_SERVER = "tensorflow_model_server"
 MODEL_SERVER_VARIABLE = "BATCHYARD_MODEL_SERVER"

@@ -3,19 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from batchyard.api.spec import Handler
-from batchyard.enqueue.settings import EnqueueSettings, InputSettings
+from batchyard.enqueue import planned as enqueuing
+from batchyard.enqueue.settings import EnqueueSettings
 from batchyard.local.plan import Plan
 from batchyard.models.local import NamedPath, ServedModel, read_models
-from batchyard.worker.settings import (
-    HandlerSettings,
-    ModelSettings,
-    OutputSettings,
-    RetrySettings,
-    ServingSettings,
-    ThresholdSettings,
-    WorkerSettings,
-)
+from batchyard.worker import planned as working
+from batchyard.worker.settings import ServingSettings, WorkerSettings
 
 
 def served_models(plan: Plan) -> list[ServedModel]:
@@ -33,33 +26,9 @@ def served_models(plan: Plan) -> list[ServedModel]:
     )
 
 
-def serving_settings(models: Sequence[ServedModel], target: str) -> ServingSettings | None:
-    """Return what a worker is told of the model server, None when the job has no models."""
-    if not models:
-        return None
-    entries = [ModelSettings(name=m.name, versions=list(m.versions), signature_key=m.signature_key) for m in models]
-    return ServingSettings(target=target, models=entries)
-
-
 def enqueue_settings(plan: Plan, queue: str) -> EnqueueSettings:
     """Return what the enqueuer is told."""
-    spec = plan.job.spec
-    files = spec.input.files or spec.input.delimited_files
-    source = InputSettings(
-        kind=spec.input.kind,
-        items=spec.input.items or [],
-        paths=files.paths if files else [],
-        includes=files.includes if files else [],
-        excludes=files.excludes if files else [],
-    )
-    return EnqueueSettings(
-        queue=queue,
-        input=source,
-        folder=plan.folder,
-        batch_size=spec.input.batch_size,
-        tolerate_malformed=spec.error_threshold is not None,
-        allow_empty=plan.allow_empty,
-    )
+    return enqueuing.enqueue_settings(plan.job.spec, queue=queue, folder=plan.folder, allow_empty=plan.allow_empty)
 
 
 def worker_settings(
@@ -73,39 +42,14 @@ def worker_settings(
     extra_paths: Sequence[Path],
 ) -> WorkerSettings:
     """Return what one worker is told. ``start_time`` in unix seconds; ``queue``: its URL."""
-    spec = plan.job.spec
-    threshold, backoff = spec.error_threshold, spec.retry.backoff
-    return WorkerSettings(
-        job_id=job_id,
-        job_name=plan.name,
+    return working.worker_settings(
+        plan.job,
         worker=worker,
-        queue=queue,
-        handler=_handler_settings(spec.handler, plan.project, extra_paths),
-        serving=serving,
-        output=OutputSettings(path=str(plan.output), key=spec.output.key) if plan.output and spec.output else None,
-        retry=RetrySettings(
-            max_attempts=spec.retry.max_attempts,
-            backoff_initial=backoff.initial.seconds,
-            backoff_max=backoff.max.seconds,
-        ),
-        threshold=ThresholdSettings(batches=threshold.batches, percent=threshold.percent)
-        if threshold
-        else ThresholdSettings(),
-        batch_timeout=spec.batch_timeout.seconds if spec.batch_timeout else None,
-        processes=spec.handler.processes,
-        threads=spec.handler.threads,
-        workers=spec.workers,
+        job_id=job_id,
         start_time=start_time,
-    )
-
-
-def _handler_settings(handler: Handler, project: Path, extra_paths: Sequence[Path]) -> HandlerSettings:
-    return HandlerSettings(
-        type=handler.type,
-        project=project,
-        path=handler.path,
-        config=handler.config,
-        extra_paths=list(extra_paths),
-        env={variable.name: variable.value or "" for variable in handler.env if variable.value_from is None},
-        log_level=handler.log_level.upper(),
+        queue=queue,
+        project=plan.project,
+        output_path=str(plan.output) if plan.output else None,
+        serving=serving,
+        extra_paths=extra_paths,
     )

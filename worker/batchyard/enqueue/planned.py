@@ -1,0 +1,35 @@
+"""From a BatchJob's spec to what the enqueuer is told; apart because one machine and a pod derive it alike."""
+
+from pathlib import Path
+from typing import Literal
+
+from batchyard.api.spec import Spec
+from batchyard.enqueue.settings import EnqueueSettings, InputSettings
+
+
+def enqueue_settings(
+    spec: Spec,
+    *,
+    queue: str,
+    folder: Path,
+    allow_empty: bool = False,
+    log_format: Literal["json", "text"] = "json",
+) -> EnqueueSettings:
+    """Return what the enqueuer is told. ``queue`` is its URL, ``folder`` what relative paths are relative to."""
+    files = spec.input.files or spec.input.delimited_files
+    source = InputSettings(
+        kind=spec.input.kind,
+        items=spec.input.items or [],
+        paths=files.paths if files else [],
+        includes=files.includes if files else [],
+        excludes=files.excludes if files else [],
+    )
+    return EnqueueSettings(
+        queue=queue,
+        input=source,
+        folder=folder,
+        batch_size=spec.input.batch_size,
+        tolerate_malformed=spec.error_threshold is not None,
+        allow_empty=allow_empty,
+        log_format=log_format,
+    )
