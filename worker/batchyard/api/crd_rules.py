@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from batchyard.api.handler import EnvVar, Handler, Models, Project
 from batchyard.api.scalars import JOB_NAME, MAX_JOB_NAME
 from batchyard.api.spec import MUTABLE, Backoff, Input, Spec
+from batchyard.api.storage import Storage
 from batchyard.api.strict import Strict, fields, join
 
 Rule = dict[str, Any]
@@ -107,6 +108,13 @@ RULES: dict[type[BaseModel], list[Rule]] = {
             r"!name.contains('\\') && !('/' + name + '/').contains('/../'))",
             "expected relative paths that stay in the project",
             ".inline",
+        )
+    ],
+    Storage: [
+        _rule(
+            "!has(self.endpoint) || !self.endpoint.contains('@')",
+            "expected an endpoint without a user or a password in it: credentials never stand here",
+            ".endpoint",
         )
     ],
     Backoff: [_rule("duration(self.max) >= duration(self.initial)", "expected max not below initial", ".max")],

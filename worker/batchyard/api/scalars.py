@@ -118,8 +118,8 @@ PositiveDuration = Annotated[
     Words("a duration above zero, such as 30s, 5m or 1h30m (at most 8760h)", "duration"),
 ]
 
-MAX_JOB_NAME = 52  # not Kubernetes' 63: the names of a job's children are made from it
-JOB_NAME = Words("at most 52 lowercase letters, digits and dashes, with a letter or digit first and last")
+MAX_JOB_NAME = 50  # <job>-workers-9999, the last pod's host name, must fit into the 63 of a DNS label
+JOB_NAME = Words("at most 50 lowercase letters, digits and dashes, with a letter or digit first and last")
 JobName = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=MAX_JOB_NAME), JOB_NAME]
 
 ModelName = Annotated[

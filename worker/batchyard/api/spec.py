@@ -19,6 +19,7 @@ from batchyard.api.handler import (
 from batchyard.api.pod import Pod
 from batchyard.api.scalars import Duration, JobName, Place, PositiveDuration, SetByKubernetes, Text, seconds_of
 from batchyard.api.status import Status
+from batchyard.api.storage import Storage
 from batchyard.api.strict import Flaw, Strict
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "Resources",
     "Retry",
     "Spec",
+    "Storage",
 ]
 
 API_VERSION = "batchyard.dev/v1alpha1"
@@ -56,7 +58,7 @@ class Metadata(Strict):
     """Name and labels, as of any Kubernetes object."""
 
     name: JobName = Field(
-        description="The job's name: at most 52 lowercase letters, digits and dashes, because the names of its "
+        description="The job's name: at most 50 lowercase letters, digits and dashes, because the names of its "
         "parts are made from it."
     )
     namespace: Text | None = Field(default=None, description="Namespace. Cluster only.")
@@ -186,6 +188,7 @@ class Spec(Strict):
         default=1, ge=1, le=10_000, description="Workers: pods in a cluster, processes on one machine."
     )
     output: Output | None = Field(default=None, description="Where results go.")
+    storage: Storage | None = Field(default=None, description="How `s3://` URLs are reached.")
     retry: Retry = Field(default_factory=Retry, description="Attempts and waits.")
     error_threshold: ErrorThreshold | None = Field(
         default=None, description="Failed batches at which the job fails fast; the rest stays queued, resumable."

@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from batchyard.api.storage import StorageSettings
+
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
@@ -42,6 +44,7 @@ class EnqueueSettings(_Frozen):
     queue: str = ""
     input: InputSettings
     folder: Path = Path()
+    storage: StorageSettings = StorageSettings()
     batch_size: int = Field(default=1, ge=1)
     tolerate_malformed: bool = False
     allow_empty: bool = False

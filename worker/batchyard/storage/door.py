@@ -1,5 +1,6 @@
 """Opens a folder or a prefix by its URL; apart so that only an ``s3://`` URL loads the S3 client."""
 
+from batchyard.api.storage import StorageSettings
 from batchyard.storage.local import LocalFolder
 from batchyard.storage.port import Storage, StorageRefused, StoreOptions
 
@@ -17,6 +18,16 @@ def split(url: str) -> tuple[str, str]:
     if not is_s3(url) or not bucket:
         raise StorageRefused(f"{url!r} is no S3 URL: found no bucket, expected s3://BUCKET/KEY.")
     return bucket, key
+
+
+def store_options(settings: StorageSettings) -> StoreOptions:
+    """Return what a process was told as options of the door."""
+    return StoreOptions(
+        endpoint=settings.endpoint,
+        region=settings.region,
+        path_style=settings.path_style,
+        requester_pays=settings.requester_pays,
+    )
 
 
 def open_folder(url: str, options: StoreOptions | None = None) -> Storage:

@@ -5,6 +5,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from batchyard.api.storage import StorageSettings
+
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -73,6 +75,7 @@ class WorkerSettings(_Frozen):
     handler: HandlerSettings
     serving: ServingSettings | None = None
     output: OutputSettings | None = None
+    storage: StorageSettings = StorageSettings()
     retry: RetrySettings = RetrySettings()
     threshold: ThresholdSettings = ThresholdSettings()
     batch_timeout: float | None = None
