@@ -156,7 +156,7 @@ def test_what_the_api_server_is_said_to_take_it_takes(server: ApiServer, case: d
             id="another store",
         ),
         pytest.param(
-            {"name": "a.b"}, "expected at most 52 lowercase letters, digits and dashes", id="a name with a dot"
+            {"name": "a.b"}, "expected at most 50 lowercase letters, digits and dashes", id="a name with a dot"
         ),
         pytest.param(
             {"handler": "{type: python, path: h.py, project: {inline: {h.py: '', a/../../x: ''}}}"},
@@ -203,7 +203,7 @@ GOOD = {
         "output: {path: out, key: id}\npod: {labels: {a: b}, tolerations: [{operator: Exists}], volumes: [{name: v, "
         "emptyDir: {}}], affinity: {nodeAffinity: {}}, securityContext: {runAsUser: 1}}"
     },
-    "the longest name": {"name": "a" * 52},
+    "the longest name": {"name": "a" * 50},
 }
 
 
