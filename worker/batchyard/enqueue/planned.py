@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 from batchyard.api.spec import Spec
+from batchyard.api.storage import storage_settings
 from batchyard.enqueue.settings import EnqueueSettings, InputSettings
 
 
@@ -12,10 +13,14 @@ def enqueue_settings(
     *,
     queue: str,
     folder: Path,
+    work: str = "",
     allow_empty: bool = False,
     log_format: Literal["json", "text"] = "json",
 ) -> EnqueueSettings:
-    """Return what the enqueuer is told. ``queue`` is its URL, ``folder`` what relative paths are relative to."""
+    """Return what the enqueuer is told. ``queue`` is its URL, ``folder`` what relative paths are relative to.
+
+    ``work``: where batches over the queue's message limit go when the job does not say, "" for nowhere.
+    """
     files = spec.input.files or spec.input.delimited_files
     source = InputSettings(
         kind=spec.input.kind,
@@ -28,6 +33,7 @@ def enqueue_settings(
         queue=queue,
         input=source,
         folder=folder,
+        storage=storage_settings(spec.storage, work),
         batch_size=spec.input.batch_size,
         tolerate_malformed=spec.error_threshold is not None,
         allow_empty=allow_empty,

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from batchyard.api.spec import BatchJob, Handler
+from batchyard.api.storage import storage_settings
 from batchyard.models.local import ServedModel
 from batchyard.worker.settings import (
     HandlerSettings,
@@ -36,6 +37,7 @@ def worker_settings(
     output_path: str | None,
     serving: ServingSettings | None,
     extra_paths: Sequence[Path] = (),
+    work: str = "",
     drain: float | None = None,
     lease: float = 30.0,
     log_format: Literal["json", "text"] = "json",
@@ -43,7 +45,8 @@ def worker_settings(
     """Return what one worker is told. ``start_time`` in unix seconds, ``drain`` and ``lease`` in seconds.
 
     ``worker`` is its name, ``queue`` the queue's URL, ``project`` where the handler runs. ``output_path``: where
-    results go, absolute; None when they are not kept.
+    results go, absolute; None when they are not kept. ``work``: where batches over the queue's message limit are when the
+    job does not say, "" for nowhere.
     """
     spec = job.spec
     threshold, backoff = spec.error_threshold, spec.retry.backoff
@@ -55,6 +58,7 @@ def worker_settings(
         handler=_handler_settings(spec.handler, project, extra_paths),
         serving=serving,
         output=OutputSettings(path=output_path, key=spec.output.key) if output_path and spec.output else None,
+        storage=storage_settings(spec.storage, work),
         retry=RetrySettings(
             max_attempts=spec.retry.max_attempts,
             backoff_initial=backoff.initial.seconds,
