@@ -3,8 +3,9 @@
 from pathlib import Path
 
 import pytest
+from batchyard.api.serving_flags import Listen, Version, server_arguments, server_version
 from batchyard.models.local import ServedModel
-from batchyard.models.serving_config import Listen, Version, config_text, server_arguments, server_version
+from batchyard.models.serving_config import config_text
 from batchyard.serving.server_flags import parse_flags
 from batchyard.serving.server_model_config import read_config
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from batchyard.api.errors import InvalidError
+from batchyard.api.serving_flags import Listen, Version, server_arguments, server_version
 from batchyard.local.install import Request
 from batchyard.local.plan import Plan
 from batchyard.local.processes import Child, free_port
@@ -20,7 +21,7 @@ from batchyard.local.roles import Enqueuer, Installer, ModelServer, Reclaiming, 
 from batchyard.local.settings import enqueue_settings, worker_settings
 from batchyard.local.state import JobFolder, RunRecord, write_atomically
 from batchyard.models.local import ServedModel
-from batchyard.models.serving_config import Listen, Version, config_text, server_arguments, server_version
+from batchyard.models.serving_config import config_text
 from batchyard.queue.port import Halt, State
 from batchyard.worker.planned import serving_settings
 
