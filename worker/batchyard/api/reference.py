@@ -18,7 +18,7 @@ from batchyard.api import words
 from batchyard.api.manifest import MAX_BYTES
 from batchyard.api.scalars import SET_BY_KUBERNETES
 from batchyard.api.spec import MUTABLE, BatchJob
-from batchyard.api.status import ConditionType, FailureReason, Reason, State, Status
+from batchyard.api.status import ConditionType, FailureReason, Reason, StallReason, State, Status
 from batchyard.api.strict import fields
 
 _HEAD = """\
@@ -79,6 +79,9 @@ def render() -> str:
     parts.append(_constants("Reasons", Reason, "`status.reason`, and the reason that ends a run on one machine."))
     parts.append(
         _constants("Conditions", ConditionType, "`status.conditions[].type`, each with a question to answer.")
+    )
+    parts.append(
+        _constants("Reasons of stalls", StallReason, "The reason of the condition `Stalled`, and of a job in it.")
     )
     parts.append(_constants("Reasons of failed batches", FailureReason, "`status.failures[].reason`."))
     return "\n".join(parts)

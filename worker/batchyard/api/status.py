@@ -61,9 +61,33 @@ class Reason(_Told):
     ERROR_THRESHOLD_EXCEEDED = "ErrorThresholdExceeded", "More batches failed than `spec.errorThreshold` allows."
     DEADLINE_EXCEEDED = "DeadlineExceeded", "The job ran longer than `spec.timeout`."
     WORKERS_FAILED = "WorkersFailed", "Workers failed again and again without a batch to blame."
+    ENQUEUER_FAILED = "EnqueuerFailed", "The enqueuer failed again and again, and not because of the input."
     QUEUE_LOST = "QueueLost", "The job's queue is gone."
     SUSPENDED_BY_USER = "SuspendedByUser", "`spec.suspend` is true."
     CANCELLED = "Cancelled", "The user cancelled the job."
+
+
+class StallReason(_Told):
+    """Why a job makes no progress; it may go on by itself."""
+
+    QUEUE_UNAVAILABLE = "QueueUnavailable", "The queue doesn't answer."
+    OBJECTS_REFUSED = "ObjectsRefused", "The API server refuses the Jobs, or the ConfigMap or Secret, of the job."
+    PODS_REFUSED = "PodsRefused", "The cluster refuses the pods: a quota, Pod Security, a missing service account."
+    UNSCHEDULABLE = "Unschedulable", "No node takes the pods; the message holds the scheduler's words."
+    SCHEDULING_GATED = "SchedulingGated", "Scheduling gates hold the pods back."
+    IMAGE_UNAVAILABLE = "ImageUnavailable", "An image can't be pulled."
+    CONTAINER_CONFIG_INVALID = "ContainerConfigInvalid", "A container can't be made: a missing Secret, say, or root."
+    VOLUME_UNAVAILABLE = "VolumeUnavailable", "A volume can't be mounted."
+    SERVER_FAILING = "ServerFailing", "The model server ends again and again before it has loaded the models."
+    WORKERS_FAILING = "WorkersFailing", "Workers' pods fail again and again."
+    ENQUEUER_FAILING = "EnqueuerFailing", "The enqueuer's pods fail again and again."
+    FETCHING = "Fetching", "The project, the models or the dependencies are being fetched."
+    MODELS_LOADING = "ModelsLoading", "The model server runs and has not loaded the models yet."
+    PODS_NOT_STARTING = "PodsNotStarting", "Pods are not made or don't start, and nothing says why."
+    NO_BATCH_RUNS = (
+        "NoBatchRuns",
+        "Workers are ready and batches queued, but none runs: all wait for their next attempt, or handlers start.",
+    )
 
 
 class ConditionType(_Told):
