@@ -14,7 +14,7 @@ from pathlib import Path
 
 from batchyard.api.errors import InvalidError
 from batchyard.api.serving_flags import Listen, Version, server_arguments, server_version
-from batchyard.local.install import Request
+from batchyard.handler.install import Request
 from batchyard.local.plan import Plan
 from batchyard.local.processes import Child, free_port
 from batchyard.local.roles import Enqueuer, Installer, ModelServer, Reclaiming, Worker
@@ -98,7 +98,7 @@ class Crew:
             answer=answer,
         )
         settings = self._write("install.json", request.model_dump_json(indent=2))
-        return Installer(self._own("dependencies", "batchyard.local.install", settings), answer)
+        return Installer(self._own("dependencies", "batchyard.handler.install", settings), answer)
 
     def _make_server(self, program: str | None) -> ModelServer:
         socket = self._folder.root / "serving.sock"

@@ -8,7 +8,7 @@ import contextlib
 from pathlib import Path
 from typing import Protocol
 
-from batchyard.local.install import Answer
+from batchyard.handler.install import Answer
 from batchyard.local.processes import Child, accepts
 from batchyard.local.restarts import Restarts
 from batchyard.queue.port import Halt, State

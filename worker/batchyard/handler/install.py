@@ -1,6 +1,7 @@
-"""``python -m batchyard.local.install REQUEST.json``: installs a handler's dependencies in a process of its own.
+"""``python -m batchyard.handler.install REQUEST.json``: installs a handler's dependencies in a process of its own.
 
-A process, because pip takes minutes in which the runner must go on drawing, and because it can be killed.
+A process, because pip takes minutes in which the runner must go on drawing, and because it can be killed with all
+that a user's script has started.
 """
 
 import sys
@@ -11,7 +12,6 @@ from pydantic import BaseModel, ConfigDict
 from batchyard.api.errors import InvalidError
 from batchyard.api.process import die_with_parent
 from batchyard.handler.dependencies import install
-from batchyard.local.state import write_atomically
 
 _INVALID = 64
 
@@ -42,10 +42,17 @@ def main(arguments: list[str]) -> int:
     try:
         paths = install(request.project, request.pip, request.shell, request.target, _say)
     except InvalidError as error:
-        write_atomically(request.answer, Answer(refused=str(error)).model_dump_json().encode())
+        _answer(request, Answer(refused=str(error)))
         return _INVALID
-    write_atomically(request.answer, Answer(paths=paths).model_dump_json().encode())
+    _answer(request, Answer(paths=paths))
     return 0
+
+
+def _answer(request: Request, answer: Answer) -> None:
+    """Write the answer whole or not at all; a request without one is asked again."""
+    fresh = request.answer.with_name(request.answer.name + ".new")
+    fresh.write_text(answer.model_dump_json(), encoding="utf-8")
+    fresh.replace(request.answer)
 
 
 def _say(line: str) -> None:
