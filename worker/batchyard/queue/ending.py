@@ -1,4 +1,4 @@
-"""How a job ended, as its queue tells it: state, reason, sentence; apart because one machine and a cluster say it alike."""
+"""How a job ended, as its queue tells it: state, reason, sentence. Apart because a cluster says it as one machine does."""
 
 from dataclasses import dataclass
 
