@@ -4,6 +4,7 @@ import hashlib
 import os
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from uuid import uuid4
 
@@ -293,3 +294,32 @@ def digests(folder: Path) -> dict[str, str]:
     return {
         path.relative_to(folder).as_posix(): digest(path.read_bytes()) for path in folder.rglob("*") if path.is_file()
     }
+
+
+def test_a_file_that_must_be_new_is_written_once_and_never_replaces_one(storage: Storage) -> None:
+    assert storage.put_new("d/first", b"1")
+    assert not storage.put_new("d/first", b"2")
+    assert b"".join(storage.chunks("d/first")) == b"1"
+    assert names(storage.list()) == ["d/first"]
+
+
+def test_of_many_that_write_a_new_file_at_once_one_wins(storage: Storage) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        won = list(pool.map(lambda at: storage.put_new("first", b"%d" % at), range(8)))
+    assert sum(won) == 1
+    assert b"".join(storage.chunks("first")) == b"%d" % won.index(True)
+
+
+def test_files_are_deleted_by_the_listing_that_yields_them(storage: Storage) -> None:
+    put(storage, *(f"p/{at // 5}/{at} +%" for at in range(12)), "kept")
+    assert storage.delete_all(stored.name for stored in storage.list("p") if "7" not in stored.name) == 11
+    assert names(storage.list()) == ["kept", "p/1/7 +%"]
+    assert storage.delete_all(["p/1/7 +%", "not there"]) == 2
+    assert storage.delete_all([]) == 0
+
+
+def test_a_folder_goes_only_when_it_is_empty(storage: Storage) -> None:
+    put(storage, "a/1")
+    storage.delete_folder("a")
+    storage.delete_folder("not there")
+    assert names(storage.list()) == ["a/1"]

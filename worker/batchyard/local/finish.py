@@ -1,4 +1,4 @@
-"""The output folder before the first batch and after a stop; what a job that ends by itself writes is its workers'.
+"""The output of a planned job before the first batch and after a stop; a job that ends by itself closes its own.
 
 Apart from ``run`` because it is the only part of the runner that touches results.
 """
@@ -9,9 +9,10 @@ from collections.abc import Callable
 from batchyard.local.outcome import Outcome
 from batchyard.local.plan import Plan
 from batchyard.local.state import RunRecord
+from batchyard.output import begin
 from batchyard.output.finish import write_errors, write_manifest
-from batchyard.output.owner import Owner, check_owner, claim
-from batchyard.output.parts import MANIFEST, OutputUnavailable, Parts
+from batchyard.output.owner import Owner
+from batchyard.output.parts import OutputUnavailable, Parts
 from batchyard.queue.port import Queue
 
 
@@ -21,28 +22,21 @@ def check_output(plan: Plan, known_run: str | None, *, resumes: bool = False) ->
     ``known_run``: the id of the job's run so far.
     """
     if plan.output is not None:
-        parts = Parts(plan.output)
-        check_owner(parts, _owner(plan, ""), known_run, resumes=resumes)
-        parts.check_writable()
+        begin.check_output(Parts(plan.output), _owner(plan, ""), known_run, resumes=resumes)
 
 
-def claim_output(plan: Plan, job_id: str, known_run: str | None, *, resumes: bool = False) -> None:
-    """Mark the output folder as this job's, before anything in it is touched. Raises OutputInvalid."""
-    if plan.output is not None:
-        claim(Parts(plan.output), _owner(plan, job_id), known_run, resumes=resumes)
+def begin_output(
+    plan: Plan, job_id: str, known_run: str | None, *, resumes: bool, before_clearing: Callable[[], object]
+) -> None:
+    """Make the output this job's own and ready; ``before_clearing`` is called in any case, before results go.
 
-
-def prepare_output(plan: Plan, *, is_new: bool) -> None:
-    """Make the output folder, which is claimed, ready: a new job's holds no results of an earlier run.
-
-    A resumed job keeps its parts, but not the manifest of an end that was not the last: while that file stands it
-    vouches for the rest.
+    Raises OutputInvalid, OutputUnavailable.
     """
     if plan.output is None:
+        before_clearing()
         return
-    parts = Parts(plan.output)
-    parts.prepare(fresh=is_new)
-    parts.delete(MANIFEST)
+    owner, parts = _owner(plan, job_id), Parts(plan.output)
+    begin.begin_output(parts, owner, known_run, fresh=not resumes, resumes=resumes, before_clearing=before_clearing)
 
 
 def _owner(plan: Plan, job_id: str) -> Owner:

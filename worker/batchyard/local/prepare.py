@@ -3,17 +3,16 @@
 Apart from ``state``, which knows how the folder is kept whole, and from ``run``, which starts at a ready queue.
 """
 
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
-from batchyard.local.finish import check_output, claim_output, prepare_output
+from batchyard.local.finish import begin_output, check_output
 from batchyard.local.outcome import outcome
-from batchyard.local.plan import Options, PathInvalid, Plan
+from batchyard.local.plan import Options, Plan
 from batchyard.local.settings import served_models
 from batchyard.local.state import JobFolder, RunRecord, RunRefused, changed_field, new_record
 from batchyard.models.local import ServedModel
+from batchyard.projects.files import write_inline
 from batchyard.queue.port import State
 from batchyard.queue.sqlite import SqliteQueue
 
@@ -44,9 +43,8 @@ def prepare(plan: Plan, folder: JobFolder, options: Options, say: Callable[[str]
     write_project(plan)
     models = served_models(plan)
     record = new_record(plan.name, plan.manifest, plan.fixed())
-    claim_output(plan, record.job_id, known_run)
-    folder.forget()  # before results go: a kill from here on leaves no run that could be resumed without them
-    prepare_output(plan, is_new=True)
+    # forgotten before results go: a kill from there on leaves no run that could be resumed without them
+    begin_output(plan, record.job_id, known_run, resumes=False, before_clearing=folder.forget)
     if options.resume:
         say("nothing to resume: the job starts from the beginning")
     return Prepared(record, folder.create(record), models)
@@ -92,8 +90,7 @@ def _resume(plan: Plan, folder: JobFolder, record: RunRecord, say: Callable[[str
     check_output(plan, record.job_id, resumes=True)
     write_project(plan)
     models = served_models(plan)
-    claim_output(plan, record.job_id, record.job_id, resumes=True)
-    prepare_output(plan, is_new=False)
+    begin_output(plan, record.job_id, record.job_id, resumes=True, before_clearing=lambda: None)
     queue.reclaim(None, lost=False)  # the lock is ours: whoever held a lease is gone, by no fault of its batch
     if state.halt is not None:
         say(f"going on with a job that had stopped: {state.halt.reason}")
@@ -108,19 +105,8 @@ def write_project(plan: Plan) -> None:
     project = plan.job.spec.handler.project
     if project is None or project.inline is None:
         return
-    names = {PurePosixPath(name) for name in project.inline}
-    for path in sorted(names):
-        if folder := next((parent for parent in path.parents if parent in names), None):
-            raise PathInvalid(
-                f"spec.handler.project.inline: found {str(path)!r} and {str(folder)!r}, which is then a file and a "
-                "folder; expected each name to be one of them."
-            )
     try:
-        shutil.rmtree(plan.project, ignore_errors=True)  # an earlier run's may have a folder where a file is now
-        for name, text in project.inline.items():
-            file = plan.project / name
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(text, encoding="utf-8")
+        write_inline(project.inline, plan.project)
     except OSError as error:
         raise RunRefused(
             f"the files of spec.handler.project.inline cannot be written to {plan.project} ({error.strerror}): "

@@ -4,13 +4,13 @@ Apart from ``parts``, which writes and clears what it is told to: this says whet
 """
 
 import json
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from batchyard.output.parts import ERRORS, MANIFEST, OutputInvalid, OutputUnavailable, Parts
+from batchyard.output.parts import ERRORS, MANIFEST, OutputInvalid, Parts
 
 OWNER = ".batchyard.json"
+_TRIES = 5  # a store may turn down both of two that write at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,53 +52,39 @@ def claim(parts: Parts, owner: Owner, known_run: str | None, *, resumes: bool = 
 
     Raises OutputInvalid, OutputUnavailable.
     """
-    check_owner(parts, owner, known_run, resumes=resumes)
     content = json.dumps(asdict(owner), indent=2).encode() + b"\n"
-    if _read(parts) is None:
-        _put_if_first(parts, owner, content)
+    for _ in range(_TRIES):
         check_owner(parts, owner, known_run, resumes=resumes)
-    if _read(parts) != owner:
-        parts.put(OWNER, [content])
-
-
-def _put_if_first(parts: Parts, owner: Owner, content: bytes) -> None:
-    """Write the owner unless there is one by now. A link is made whole or not at all, and never replaces a file."""
-    folder, draft = Path(parts.path), f"{OWNER}.{owner.jobId}"
-    parts.put(draft, [content])
-    try:
-        with suppress(FileExistsError):
-            (folder / OWNER).hardlink_to(folder / draft)
-    except OSError:  # a file system without hard links: two at the same moment are not told apart there
-        parts.put(OWNER, [content])
-    finally:
-        parts.delete(draft)
+        if parts.put_new(OWNER, content):
+            break
+        if (found := _read(parts)) is not None:
+            check_owner(parts, owner, known_run, resumes=resumes)
+            if found != owner:
+                parts.put(OWNER, [content])
+            return
+    check_owner(parts, owner, known_run, resumes=resumes)  # a store may have let two write at once
 
 
 def _read(parts: Parts) -> Owner | None:
-    path = Path(parts.path) / OWNER
-    try:
-        content = json.loads(path.read_bytes())
-        return Owner(**{name: str(content[name]) for name in ("job", "jobId", "home", "path")})
-    except (FileNotFoundError, NotADirectoryError):
+    raw = parts.read(OWNER)
+    if raw is None:
         return None
-    except OSError as error:
-        raise OutputInvalid(f"spec.output.path: {path} cannot be read ({error.strerror}).") from error
+    try:
+        content = json.loads(raw)
+        return Owner(**{name: str(content[name]) for name in ("job", "jobId", "home", "path")})
     except (ValueError, KeyError, TypeError) as error:
         raise OutputInvalid(
-            f"spec.output.path: {path} does not name a job, so nobody can tell whose the results there are: "
-            "choose another folder, or move what is there away."
+            f"spec.output.path: {parts.url(OWNER)} does not name a job, so nobody can tell whose the results there "
+            "are: choose another folder, or move what is there away."
         ) from error
 
 
 def _unowned(parts: Parts) -> str | None:
     """Return a file that this job would clear or replace, None when there is none."""
     for name in (MANIFEST, ERRORS):
-        if (Path(parts.path) / name).exists():
+        if parts.has(name):
             return name
-    try:
-        first = next(parts.written(), None)
-    except OutputUnavailable:  # said in its own words when the folder is checked for writing
-        return None
+    first = next(parts.written(), None)
     return None if first is None else first.name
 
 

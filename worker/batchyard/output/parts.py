@@ -7,11 +7,12 @@ settled, and running the batch again writes the same file again.
 import os
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 
 from batchyard.api.errors import InvalidError, TransientError
 from batchyard.api.names import part_name
-from batchyard.storage.local import LocalFolder
-from batchyard.storage.port import StorageRefused, StorageUnavailable, Stored
+from batchyard.storage.door import open_folder
+from batchyard.storage.port import NotThere, StorageRefused, StorageUnavailable, Stored, StoreOptions
 
 PARTS = "parts"
 ERRORS = "errors.jsonl"
@@ -28,15 +29,30 @@ class OutputInvalid(InvalidError):
 
 
 class OutputUnavailable(TransientError):
-    """The output cannot be written now (a full disk, a lost mount); the message names the path and what to do."""
+    """The output cannot be written now (a full disk, a store that is away); the message says where and what to do."""
+
+
+class FileNotThere(OutputUnavailable):
+    """A file of the output is not there; or there is no such bucket."""
 
 
 class Parts:
-    """The output folder of one job. Cheap to make; nothing is touched before the first call."""
+    """The output folder, or prefix of a bucket, of one job.
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    A local one is cheap to make, and nothing is touched before the first call; for a bucket it holds a client, which
+    threads may share and which must not go through a fork. Raises OutputInvalid without credentials.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], options: StoreOptions | None = None) -> None:
         self.path = os.fspath(path)
-        self._storage = LocalFolder(path)
+        try:
+            self._storage = open_folder(self.path, options)
+        except StorageRefused as error:
+            raise OutputInvalid(f"output.path: {error}") from error
+
+    def url(self, name: str) -> str:
+        """Return the path or URL that a person knows a file of the output by."""
+        return self._storage.url(name)
 
     def write(self, index: int, data: bytes) -> None:
         """Make the result of batch ``index`` durable, replacing an earlier one; no data means no part.
@@ -50,36 +66,53 @@ class Parts:
 
     def put(self, name: str, chunks: Iterable[bytes]) -> int:
         """Write one file of the output, whole or not at all; return its bytes. Raises OutputUnavailable."""
-        try:
+        with _told():
             return self._storage.put(name, chunks)
-        except (StorageRefused, StorageUnavailable) as error:
-            raise OutputUnavailable(f"output: {error}") from error
+
+    def put_new(self, name: str, data: bytes) -> bool:
+        """Write one file unless there is one; return whether it was written. Raises OutputUnavailable."""
+        with _told():
+            return self._storage.put_new(name, data)
 
     def delete(self, name: str) -> None:
         """Remove one file of the output if it is there. Raises OutputUnavailable."""
-        try:
+        with _told():
             self._storage.delete(name)
-        except (StorageRefused, StorageUnavailable) as error:
-            raise OutputUnavailable(f"output: {error}") from error
+
+    def read(self, name: str) -> bytes | None:
+        """Return the content of a small file of the output, None when there is none. Raises OutputUnavailable."""
+        try:
+            with _told(), self._storage.open(name) as file:
+                return file.read()
+        except FileNotThere:
+            return None
+
+    def has(self, name: str) -> bool:
+        """Return whether a file of the output is there. Raises OutputUnavailable."""
+        try:
+            with _told():
+                self._storage.stat(name)
+        except FileNotThere:
+            return False
+        return True
 
     def written(self) -> Iterator[Stored]:
         """Yield the parts that are there, in the order of the input. Raises OutputUnavailable."""
-        try:
+        with _told():
             yield from (stored for stored in self._storage.list(PARTS) if _OURS.fullmatch(stored.name))
-        except (StorageRefused, StorageUnavailable) as error:
-            raise OutputUnavailable(f"output: {error}") from error
 
     def lines(self, name: str) -> Iterator[bytes]:
         """Yield the lines of one file of the output. Raises OutputUnavailable."""
-        try:
-            with self._storage.open(name) as file:
-                yield from file
-        except (StorageRefused, StorageUnavailable) as error:
-            raise OutputUnavailable(f"output: {error}") from error
+        with _told(), self._storage.open(name) as file:
+            yield from file
 
     def check_writable(self) -> None:
-        """Make the folder and write to it once. Raises OutputInvalid, saying what to change."""
-        problem = self._storage.check()
+        """Make the folder and write to it once.
+
+        Raises OutputInvalid, saying what to change; OutputUnavailable when a store does not answer now.
+        """
+        with _told():
+            problem = self._storage.check()
         if problem is not None:
             raise OutputInvalid(f"output.path: results cannot be written: {problem}")
 
@@ -89,21 +122,45 @@ class Parts:
         Removes what killed writers left and, when ``fresh``, the files of an earlier run: parts, errors and
         manifest. Files that are not ours stay.
         """
-        try:
-            self._storage.sweep()
-        except (StorageRefused, StorageUnavailable) as error:
-            raise OutputUnavailable(f"output: {error}") from error
+        self._sweep()
         if not fresh:
             return
         self.delete(MANIFEST)  # first: while it stands, it vouches for the rest
         self.delete(ERRORS)
-        folders = set()
-        for stored in list(self.written()):
-            self.delete(stored.name)
-            folders.add(stored.name.rpartition("/")[0])
-        for folder in (*sorted(folders), PARTS):
-            self._storage.delete_folder(folder)
+        folders: set[str] = set()
+        with _told():
+            self._storage.delete_all(_noted(self.written(), folders))
+            for folder in (*sorted(folders), PARTS):
+                self._storage.delete_folder(folder)
 
     def finish(self) -> None:
         """Remove the folder of half-written files once it is empty."""
-        self._storage.delete_folder(".partial")
+        with _told():
+            self._storage.delete_folder(".partial")
+
+    def _sweep(self) -> None:
+        """Remove what killed writers left.
+
+        A role that may not list unfinished uploads goes without: they are never seen, and a rule of the bucket
+        (AbortIncompleteMultipartUpload) removes them as well.
+        """
+        with _told(), suppress(StorageRefused):
+            self._storage.sweep()
+
+
+def _noted(parts: Iterable[Stored], folders: set[str]) -> Iterator[str]:
+    """Yield the names of parts; note their folders."""
+    for stored in parts:
+        folders.add(stored.name.rpartition("/")[0])
+        yield stored.name
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Turn the storage's errors into ours."""
+    try:
+        yield
+    except NotThere as error:
+        raise FileNotThere(f"output: {error}") from error
+    except (StorageRefused, StorageUnavailable) as error:
+        raise OutputUnavailable(f"output: {error}") from error

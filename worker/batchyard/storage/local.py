@@ -16,6 +16,7 @@ from batchyard.storage.port import Changed, NotThere, StorageUnavailable, Stored
 
 PARTIAL = ".partial"
 _CHUNK = 1 << 20
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV)
 
 _ADVICE = {
     errno.ENOSPC: "the disk is full: free space there",
@@ -44,12 +45,36 @@ class LocalFolder:
         with told(target):
             return self._put(target, chunks)
 
+    def put_new(self, name: str, data: bytes) -> bool:
+        """Write a file unless there is one. A link is made whole or not at all, and never replaces a file."""
+        target = self.path / name
+        draft = f"{name}.{uuid.uuid4().hex}"  # beside it, where nobody's sweep removes it meanwhile
+        self.put(draft, [data])
+        try:
+            with told(target):
+                return _linked(self.path / draft, target)
+        except _NoLinks:
+            if target.exists():
+                return False
+            self.put(name, [data])
+            return True
+        finally:
+            self.delete(draft)
+
     def delete(self, name: str) -> None:
         """Remove a file; one that is not there is removed already."""
         target = self.path / name
         with told(target), suppress(FileNotFoundError, NotADirectoryError):
             target.unlink()
             _flush_folder(target.parent)
+
+    def delete_all(self, names: Iterable[str]) -> int:
+        """Remove files; return how many names were given."""
+        count = 0
+        for name in names:
+            self.delete(name)
+            count += 1
+        return count
 
     def delete_folder(self, name: str) -> None:
         """Remove a folder if it is empty."""
@@ -152,6 +177,24 @@ def _make(folder: Path) -> None:
     if not folder.is_dir():
         raise OSError(errno.EEXIST, os.strerror(errno.EEXIST), str(folder))
     _flush_folder(folder.parent)
+
+
+class _NoLinks(Exception):
+    """The file system knows no hard links."""
+
+
+def _linked(draft: Path, target: Path) -> bool:
+    """Give a file a second name unless that is taken; return whether it was done."""
+    try:
+        target.hardlink_to(draft)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno in _NO_LINKS:
+            raise _NoLinks from None
+        raise
+    _flush_folder(target.parent)
+    return True
 
 
 def _flush_folder(folder: Path) -> None:

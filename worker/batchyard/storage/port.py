@@ -70,8 +70,23 @@ class Storage(Protocol):
         """Write a file, replacing it at once and only when it is whole and durable; return its size in bytes."""
         ...
 
+    def put_new(self, name: str, data: bytes) -> bool:
+        """Write a small file unless there is one by that name; return whether it was written.
+
+        Of several that do so at once one wins, but where neither links nor conditional requests are known: the last.
+        """
+        ...
+
     def delete(self, name: str) -> None:
         """Remove a file; one that is not there is removed already."""
+        ...
+
+    def delete_all(self, names: Iterable[str]) -> int:
+        """Remove files, with few requests; return how many names were given. Names may come from ``list``."""
+        ...
+
+    def delete_folder(self, name: str) -> None:
+        """Remove a folder if it is empty; where folders are but the beginnings of names, nothing is done."""
         ...
 
     def delete_below(self, below: str) -> int:
@@ -104,5 +119,8 @@ class Storage(Protocol):
         ...
 
     def check(self) -> str | None:
-        """Make the folder if need be and write there once; return what is wrong, None when nothing is."""
+        """Make the folder if need be and write there once; return what is wrong, None when nothing is.
+
+        Raises StorageUnavailable when an object store does not answer, which says nothing about the folder.
+        """
         ...

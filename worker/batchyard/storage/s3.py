@@ -7,7 +7,6 @@ from contextlib import closing, contextmanager
 from itertools import islice
 from typing import Any, BinaryIO, cast
 
-from batchyard.api.errors import BatchyardError
 from batchyard.storage import s3_read, s3_write
 from batchyard.storage.local import PARTIAL
 from batchyard.storage.port import StorageRefused, Stored, StoreOptions
@@ -33,18 +32,24 @@ class S3Folder:
         """Write an object, replacing it at once and only when it is whole; return its size in bytes."""
         return s3_write.put(self._bucket, self._prefix + name, chunks)
 
+    def put_new(self, name: str, data: bytes) -> bool:
+        """Write an object unless there is one; return whether it was written."""
+        return s3_write.put_new(self._bucket, self._prefix + name, data)
+
     def delete(self, name: str) -> None:
         """Remove an object; one that is not there is removed already."""
         self._bucket.call("delete_object", "s3:DeleteObject", self._prefix + name)
 
+    def delete_all(self, names: Iterable[str]) -> int:
+        """Remove objects, a thousand a request; return how many names were given."""
+        return self._delete_keys(self._prefix + name for name in names)
+
+    def delete_folder(self, name: str) -> None:
+        """Do nothing: a folder is but the beginning of keys."""
+
     def delete_below(self, below: str) -> int:
         """Remove every object below a prefix, folder markers too; return how many there were."""
-        count = 0
-        found = (key for key, _, _ in self._listed(self._below(below), ""))
-        while keys := tuple(islice(found, _DELETED_AT_ONCE)):
-            count += len(keys)
-            self._delete(keys)
-        return count
+        return self._delete_keys(key for key, _, _ in self._listed(self._below(below), ""))
 
     def list(self, below: str = "", *, beginning: str = "", after: str = "") -> Iterator[Stored]:
         """Yield the objects below a prefix, page by page. Empty keys that end with a slash mark folders: left out."""
@@ -74,12 +79,12 @@ class S3Folder:
         s3_write.sweep(self._bucket, self._prefix)
 
     def check(self) -> str | None:
-        """Write and delete a probe; return what is wrong, None when nothing is."""
+        """Write and delete a probe; return what is wrong, None when nothing is; raise StorageUnavailable."""
         probe = f"{PARTIAL}/probe-{uuid.uuid4().hex}"
         try:
             self.put(probe, [b"x"])
             self.delete(probe)
-        except BatchyardError as error:
+        except StorageRefused as error:
             return str(error)
         return None
 
@@ -100,6 +105,13 @@ class S3Folder:
             if not page.get("IsTruncated"):
                 return
             more = {"ContinuationToken": page["NextContinuationToken"]}
+
+    def _delete_keys(self, keys: Iterable[str]) -> int:
+        count, left = 0, iter(keys)
+        while together := tuple(islice(left, _DELETED_AT_ONCE)):
+            count += len(together)
+            self._delete(together)
+        return count
 
     def _delete(self, keys: tuple[str, ...]) -> None:
         objects = {"Objects": [{"Key": key} for key in keys], "Quiet": True}

@@ -53,10 +53,15 @@ _THROTTLED = {
 }
 _BUSY = {"InternalError", "ServiceUnavailable", "RequestTimeout", "OperationAborted", "NoSuchUpload"}
 _BAD_REQUEST = {"400", "BadRequest"}
+_NOT_IMPLEMENTED = 501
 
 
 class BeyondTheEnd(StorageRefused):
     """A range that begins behind the last byte."""
+
+
+class Unknown(StorageRefused):
+    """A request, or a header of it, that the store does not know."""
 
 
 def translated(error: Exception, url: str, action: str, region: str | None) -> BatchyardError:
@@ -118,6 +123,8 @@ def _answered(response: dict[str, Any], url: str, action: str, region: str | Non
         return Changed(f"{url} was changed while it was read: leave input files alone while a job runs.")
     if code in _THROTTLED:
         return StorageUnavailable(f"{url}: the store is throttling requests ({code}).")
+    if code == "NotImplemented" or status == _NOT_IMPLEMENTED:
+        return Unknown(f"{url}: the store does not know this kind of request (it needs {action}).")
     if code in _BUSY or status >= 500:
         return StorageUnavailable(f"{url}: the store fails with {code or status}.")
     if code == "InvalidObjectState":

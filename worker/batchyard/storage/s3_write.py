@@ -6,7 +6,9 @@ from contextlib import suppress
 from typing import Any
 
 from batchyard.api.errors import BatchyardError
+from batchyard.storage.port import Changed, NotThere
 from batchyard.storage.s3_client import Bucket
+from batchyard.storage.s3_errors import Unknown
 
 PART = 16 << 20
 _AT_ONCE = 4
@@ -26,6 +28,24 @@ def put(bucket: Bucket, key: str, chunks: Iterable[bytes], part: int = PART) -> 
         bucket.call("put_object", _PUT, key, Body=first)
         return len(first)
     return _put_parts(bucket, key, _chained(first, second, parts))
+
+
+def put_new(bucket: Bucket, key: str, data: bytes) -> bool:
+    """Write a small object unless there is one; return whether it was written.
+
+    A store that does not know ``If-None-Match`` is asked first whether there is one: two at the same moment are not
+    told apart there. False also stands for an attempt that was written and whose answer was lost.
+    """
+    try:
+        bucket.call("put_object", _PUT, key, Body=data, IfNoneMatch="*")
+    except Changed:
+        return False
+    except Unknown:
+        with suppress(NotThere):
+            bucket.call("head_object", "s3:GetObject", key)
+            return False
+        bucket.call("put_object", _PUT, key, Body=data)
+    return True
 
 
 def sweep(bucket: Bucket, prefix: str) -> None:
