@@ -1,4 +1,4 @@
-"""How a job ended, as its queue tells it: state, reason, sentence. Apart because a cluster says it as one machine does."""
+"""How a job ended, as its queue tells it. Apart because a cluster says it in the words of one machine."""
 
 from dataclasses import dataclass
 
