@@ -43,6 +43,7 @@ def server_arguments(
     flags = [
         f"--model_config_file={os.fspath(config_file)}",
         "--file_system_poll_wait_seconds=0",  # load once: a job's models don't change under it
+        "--max_num_load_retries=0",  # the default is 5, a minute apart: a broken model would be told 5 minutes late
     ]
     if listen.port or known >= _PORT_ZERO_IS_OFF:
         flags.append(f"--port={listen.port}")

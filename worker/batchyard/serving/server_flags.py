@@ -34,6 +34,7 @@ _USED: dict[str, type] = {
 _SILENT: dict[str, type] = {  # models are loaded once, which is what a job needs
     "file_system_poll_wait_seconds": int,
     "model_config_file_poll_wait_seconds": int,
+    "max_num_load_retries": int,
     "enable_grpc_healthcheck_service": bool,
 }
 _IGNORED: dict[str, type] = {
@@ -49,7 +50,6 @@ _IGNORED: dict[str, type] = {
     "force_allow_any_version_labels_for_unavailable_models": bool,
     "grpc_channel_arguments": str,
     "load_retry_interval_micros": int,
-    "max_num_load_retries": int,
     "mixed_precision": str,
     "monitoring_config_file": str,
     "num_load_threads": int,
