@@ -187,6 +187,12 @@ GOOD = {
     "several models": {
         "handler": "{type: tensorflow, models: {paths: [{name: a, path: x}, {name: b, path: 's3://b/c'}]}}"
     },
+    "the latest version of one model, two of another": {
+        "handler": "{type: tensorflow, models: {versions: latest, paths: [{name: a, path: x, versions: [1, 3]}]}}"
+    },
+    "a store of one's own": {
+        "more": "storage: {endpoint: 'http://minio:9000', region: r, pathStyle: true, work: 's3://b/w'}"
+    },
     "a folder of models and all of a handler": {
         "handler": "{type: tensorflow, models: {dir: /models, signatureKey: s}, tensorflowVersion: 2.14.1, "
         "image: a/b:1, servingImage: c:2, "

@@ -16,7 +16,7 @@ from pydantic import AwareDatetime, BaseModel
 from pydantic.fields import FieldInfo
 
 from batchyard.api import crd_rules, words
-from batchyard.api.handler import PIP, Handler, Models
+from batchyard.api.handler import PIP, VERSIONS, Handler, Models
 from batchyard.api.scalars import KUBERNETES_OBJECT, LONGEST, QUANTITY, Duration, Matches
 from batchyard.api.spec import API_VERSION, KIND, Spec
 from batchyard.api.status import Status
@@ -172,6 +172,8 @@ def _value(place: words.Place, *, is_status: bool = False, is_entry: bool = Fals
         return _untyped("object", "array", "boolean") | _limits(place)
     if known is PIP:
         return _untyped("object", "number", "boolean") | {"minLength": 1, "minItems": 1}
+    if known is VERSIONS:
+        return _untyped("object", "number", "boolean") | {"pattern": "^latest$", "minItems": 1}
     if place.choices:
         return {"type": "string", "enum": place.choices}
     if place.model is not None:

@@ -45,6 +45,18 @@ def _duplicates(entries: Any, field: str) -> Iterator[Flaw]:
         seen.setdefault(name, i)
 
 
+def _versions(value: Any) -> Any:
+    if value == "latest":
+        return value
+    if isinstance(value, list) and value and all(type(number) is int and 0 <= number < 2**63 for number in value):
+        return value
+    raise ValueError("neither latest nor a list of versions")
+
+
+VERSIONS = Words("latest or a list of version numbers, such as [1, 3]", "`latest` or list of integers")
+Versions = Annotated[str | list[int], BeforeValidator(_versions), VERSIONS]
+
+
 class ModelEntry(Strict):
     """One of several models."""
 
@@ -54,6 +66,9 @@ class ModelEntry(Strict):
     )
     signature_key: Text | None = Field(
         default=None, description="Signature to call. Left out: the one of `models.signatureKey`."
+    )
+    versions: Versions | None = Field(
+        default=None, description="Versions to load. Left out: those of `models.versions`."
     )
 
 
@@ -75,6 +90,11 @@ class Models(Strict):
     signature_key: Text | None = Field(
         default=None,
         description="Signature to call. Left out: the model's only one, else `serving_default`, else `predict`.",
+    )
+    versions: Versions | None = Field(
+        default=None,
+        description="Versions to fetch and load: `latest`, or a list (`[1, 3]`). Left out: all, since a handler may "
+        "ask for any. Asking for another one than these is an error.",
     )
 
     @classmethod
@@ -109,7 +129,10 @@ class Project(Strict):
     exactly_one: ClassVar[tuple[str, ...]] = ("configMap", "s3", "image", "inline")
 
     config_map: Text | None = Field(default=None, description="Name of a ConfigMap whose keys are the files.")
-    s3: S3Url | None = Field(default=None, description="A zip file in object storage.")
+    s3: S3Url | None = Field(
+        default=None,
+        description="A zip or tar.gz file in object storage, or a prefix whose files are the project's.",
+    )
     image: AbsolutePath | None = Field(default=None, description="Folder inside the handler's own image.")
     inline: dict[str, str] | None = Field(
         default=None, min_length=1, description="The files themselves: relative path to text."

@@ -80,10 +80,12 @@ class FileSet(Strict):
     """Files below some paths, narrowed by globs."""
 
     paths: list[Place] = Field(
-        min_length=1, description="Files, folders or prefixes. Relative ones start at the manifest's folder."
+        min_length=1, description="Files, folders, prefixes or globs. Relative ones start at the manifest's folder."
     )
     includes: list[Text] = Field(
-        default_factory=list, description="Globs (`**/*.jpg`) of the files to take. Left out: all."
+        default_factory=list,
+        description="Globs (`**/*.jpg`) of the files to take. Left out: all. A pattern with a slash starts at each "
+        "path, of a bucket's files at the bucket.",
     )
     excludes: list[Text] = Field(default_factory=list, description="Globs of the files to leave out; they win.")
 

@@ -45,8 +45,8 @@ def worker_settings(
     """Return what one worker is told. ``start_time`` in unix seconds, ``drain`` and ``lease`` in seconds.
 
     ``worker`` is its name, ``queue`` the queue's URL, ``project`` where the handler runs. ``output_path``: where
-    results go, absolute; None when they are not kept. ``work``: where batches over the queue's message limit are when the
-    job does not say, "" for nowhere.
+    results go, absolute; None when they are not kept. ``work``: where batches over the queue's message limit are
+    when the job does not say, "" for nowhere.
     """
     spec = job.spec
     threshold, backoff = spec.error_threshold, spec.retry.backoff
