@@ -14,8 +14,8 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from batchyard.api.errors import InvalidError
-from batchyard.queue.jetstream_layout import Place, consumer_configs, place_of, stream_configs
+from batchyard.queue.jetstream_layout import Place, place_of
+from batchyard.queue.jetstream_making import make, remove
 from batchyard.queue.jetstream_publishing import Publishing
 from batchyard.queue.jetstream_reading import Reading
 from batchyard.queue.jetstream_settling import Settling
@@ -68,7 +68,7 @@ class JetStreamQueue:
         of each stream, 1 or 3. Raises InvalidError for what cannot be, QueueUnavailable.
         """
         place = place_of(url)
-        run(_with_store(place, lambda store: _make(store, lease, replicas)))
+        run(_with_store(place, lambda store: make(store, lease, replicas)))
         return cls.open(url, owner)
 
     @classmethod
@@ -79,7 +79,7 @@ class JetStreamQueue:
     @staticmethod
     def delete(url: str) -> None:
         """Remove the queue with all it holds; one that is gone already is fine. Raises QueueUnavailable."""
-        run(_with_store(place_of(url), _remove))
+        run(_with_store(place_of(url), remove))
 
     # --- enqueuer ---
     def position(self) -> Position:
@@ -225,23 +225,3 @@ async def _opened(kind: type[JetStreamQueue], place: Place) -> JetStreamQueue:
         await wire.release()
         raise
     return queue
-
-
-async def _make(store: Store, lease: float, replicas: int) -> None:
-    if lease < 0.5:
-        raise InvalidError(f"queue: found a lease of {lease:g} s, expected 0.5 s or more")
-    for config in stream_configs(store.place, replicas):
-        made = await store.api(f"STREAM.CREATE.{config['name']}", config)
-        if not made["config"].get("allow_atomic"):
-            raise InvalidError(
-                "queue: found a NATS server that stores no messages all or none, expected 2.12 or newer"
-            )
-    for consumer in consumer_configs(store.place, lease):
-        subject = f"CONSUMER.CREATE.{store.place.batches}.{consumer['name']}.{consumer['filter_subject']}"
-        await store.api(subject, {"stream_name": store.place.batches, "config": consumer, "action": ""})
-
-
-async def _remove(store: Store) -> None:
-    for stream in (store.place.batches, store.place.records):
-        with suppress(QueueLost):
-            await store.api(f"STREAM.DELETE.{stream}")

@@ -9,6 +9,9 @@ keeps the last message of each subject, for what must be remembered beside that:
     s.<i>, s.t                 what is known of a batch, or of the token, that was not settled at its first delivery
     w.<i> (v.t for the token)  it was given back and waits: it is under no lease
     f.<i>, x.<i>               the batch failed for good: attempts and failure, and its body
+
+Beside them a plain message that nothing keeps, under ``batchyard.wake.<name>``, tells whoever listens that the queue
+was sealed, halted or taken up again, or that its token is settled: look now instead of later.
 """
 
 import re
@@ -21,6 +24,9 @@ from batchyard.queue.port import COMPLETION
 
 PUBLISH_TOGETHER = 1000
 """Messages that a server stores all or none (its default ``max_batch_size``)."""
+
+WAKE = "batchyard.wake."
+"""Subjects of the wake messages, less the queue's name."""
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,200}")
 _EXPECTED = "nats://host:port/<queue name>, the name of letters, digits, - and _"
@@ -47,6 +53,11 @@ class Place:
     def batch(self) -> str:
         """The subject of batches."""
         return f"batchyard.{self.name}.b"
+
+    @property
+    def wake(self) -> str:
+        """The subject of the message that says: look now."""
+        return f"{WAKE}{self.name}"
 
     @property
     def token(self) -> str:

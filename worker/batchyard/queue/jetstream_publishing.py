@@ -111,6 +111,7 @@ class Publishing:
                 ) from None
             return
         await self._store.write(self._store.place.record("c.seal"), data)
+        self._store.wake()
 
 
 def published_of(stream: Stream, seal: Seal | None) -> int:

@@ -61,6 +61,7 @@ class Reading:
                 await self._store.write(self._store.place.record("c.halt"), data, control.halt_sequence)
             except Refused:
                 continue
+            self._store.wake()
             return halt
 
     async def resume(self) -> None:
@@ -68,6 +69,7 @@ class Reading:
         control = await self._store.control()
         if control.halt is not None:
             await self._store.write(self._store.place.record("c.halt"), b"null")
+            self._store.wake()
 
     async def last_attempt_failure(self, index: int) -> Failure | None:
         """Return the failure of the newest failed attempt of a batch."""

@@ -177,6 +177,8 @@ class Settling:
         except Refused:
             if not (isinstance(held, Held) and held.in_doubt and await self._said(subject, status)):
                 return False
+        if status.is_settled and delivery.index == COMPLETION:
+            self._store.wake()
         await self._store.there(lambda: self._store.wire.ask([Message(lease.subject, word)]))
         return True
 

@@ -138,6 +138,11 @@ class Store:
         found = await self.api(f"STREAM.INFO.{self.place.batches}")
         return Stream(found["state"]["last_seq"], found["state"]["messages"], found["created"])
 
+    async def records(self) -> tuple[int, int]:
+        """Return the last sequence and the number of records: both stand when nothing was written or removed."""
+        state = (await self.api(f"STREAM.INFO.{self.place.records}"))["state"]
+        return state["last_seq"], state["messages"]
+
     async def consumer(self, name: str) -> Consumer:
         """Look at a consumer of the work queue."""
         found = await self.api(f"CONSUMER.INFO.{self.place.batches}.{name}")
@@ -220,6 +225,10 @@ class Store:
         raise self.wire.unavailable("too many others are connecting")
 
     # --- writing ---
+    def wake(self) -> None:
+        """Tell whoever listens to look now: at once, unconfirmed. What it tells of is on record already."""
+        self.wire.tell(Message(self.place.wake))
+
     async def write(self, subject: str, data: bytes, expected: int | None = None) -> int:
         """Write a record and return its sequence. Raises Refused when its subject's newest is not ``expected``."""
         headers = None if expected is None else {EXPECTED_OF_SUBJECT: str(expected)}

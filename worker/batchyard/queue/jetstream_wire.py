@@ -99,6 +99,7 @@ class Wire:
         self._subscriptions: dict[tuple[str, str], Callback] = {}
         self._live: dict[tuple[str, str], Any] = {}
         self._waits: dict[str, _Wait] = {}
+        self._telling: set[asyncio.Task[None]] = set()
         self._keeper = asyncio.create_task(self._keep())
 
     async def release(self) -> None:
@@ -106,9 +107,13 @@ class Wire:
         self.users -= 1
         if self.users == 0:
             current().wires.pop(self.servers, None)
-            self._keeper.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._keeper
+            await self.close()
+
+    async def close(self) -> None:
+        """Close a connection that is not shared."""
+        self._keeper.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._keeper
 
     # --- connecting ---
     async def _keep(self) -> None:
@@ -183,6 +188,11 @@ class Wire:
         return self._client
 
     @property
+    def problem(self) -> str:
+        """Why there was no connection when there was none."""
+        return self._problem
+
+    @property
     def is_up(self) -> bool:
         """Whether there is a connection at this moment."""
         return self._client is not None
@@ -211,6 +221,11 @@ class Wire:
         self._subscriptions[subject, who] = callback
         await self._guarded(lambda: self._listen(client, subject, callback, who))
 
+    async def flush(self) -> None:
+        """Wait until the server has read what was sent, subscriptions too."""
+        client = await self.client()
+        await self._guarded(lambda: client.flush(int(CONNECT_PATIENCE)))
+
     async def forget(self, subject: str, who: str = "") -> None:
         """Stop taking what arrives at a subject."""
         self._subscriptions.pop((subject, who), None)
@@ -223,6 +238,17 @@ class Wire:
         """Send a message whose answers come to ``reply``."""
         client = await self.client()
         await self._guarded(lambda: client.publish(message.subject, message.data, reply, message.headers))
+
+    def tell(self, message: Message) -> None:
+        """Send a message that nobody answers, if there is a connection; whoever calls neither waits nor fails."""
+        if self._client is not None:
+            task = asyncio.create_task(self._tell(self._client, message))
+            self._telling.add(task)
+            task.add_done_callback(self._telling.discard)
+
+    async def _tell(self, client: Client, message: Message) -> None:
+        with suppress(nats.errors.Error, OSError):
+            await client.publish(message.subject, message.data)
 
     async def ask(self, messages: Sequence[Message], patience: float = ANSWER_PATIENCE) -> list[Answer]:
         """Send messages, pipelined, and return the answers to those that wait for one, in order.
