@@ -7,7 +7,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 export TF_ENABLE_ONEDNN_OPTS ?= 0
 
-.PHONY: help setup demo test lint format bench bench-cluster docs crds cluster-build cluster-up cluster-down protos constraints clean
+.PHONY: help setup demo test lint format bench bench-cluster docs crds cluster-build helm cluster-up cluster-down protos constraints clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,11 +47,15 @@ bench-cluster: setup ## measure the cluster's claims: the JetStream queue, the o
 docs: setup ## write docs/reference from the models
 	$(BIN)/python -m batchyard.api.reference docs/reference/batchjob.md
 
-crds: setup ## write crds/ from the models
+crds: setup ## write crds/, and the chart's copy, from the models
 	$(BIN)/python -m batchyard.api.crd crds/batchjobs.batchyard.dev.yaml
+	cp crds/batchjobs.batchyard.dev.yaml charts/batchyard/files/
 
 cluster-build: ## build Kubernetes for the test bed from Go modules: minutes once, then seconds
 	testbed/build
+
+helm: ## build helm from its Go module, for the chart's tests: 3 minutes once
+	testbed/helm
 
 cluster-up: ## start a real Kubernetes of one node on this machine (Linux, root); KUBECONFIG is .work/cluster/admin.conf
 	testbed/packages
