@@ -19,6 +19,9 @@ JOB_LABEL = "batchyard.dev/job"
 
 UID_LABEL = "batchyard.dev/job-uid"
 
+FETCH, SERVING, HANDLER, ENQUEUER = "fetch", "serving", "handler", "enqueuer"
+"""Names of the containers: the first three in a worker's pod, the last one in the enqueuer's."""
+
 
 @dataclass(frozen=True, slots=True)
 class Key:
