@@ -9,17 +9,10 @@ from collections.abc import Callable
 from batchyard.api.status import Reason
 
 from batchyard_operator.decide.turn import Turn, cut
-from batchyard_operator.decide.words import (
-    FETCH,
-    SERVING,
-    container_of,
-    ended,
-    newest_failure,
-    refusal_of,
-)
-from batchyard_operator.model import ChildSeen, Halting, PodSeen
+from batchyard_operator.decide.words import TERMINATED, container_of, ended, newest_failure, refusal_of
+from batchyard_operator.model import FETCH, SERVING, ChildSeen, Halting, PodSeen
 
-_RESTARTS = 3  # a server that ended fewer times may have had to wait for its image
+_RESTARTS = 3  # a server that ended fewer times may have had to wait long for its image first
 
 
 def halting(turn: Turn) -> Halting | None:
@@ -127,7 +120,8 @@ def loading_since(pod: PodSeen) -> float | None:
     if serving.restarts == 0:
         is_running = serving.since and not serving.waiting and not serving.terminated
         return serving.since if is_running else None
-    if serving.restarts < _RESTARTS:
+    # its wrapper ends with 143 when the start-up probe has run out of time
+    if serving.restarts < _RESTARTS and serving.exit_code != TERMINATED:
         return None
     fetch = container_of(pod, FETCH)  # it ended when the server began for the first time
     return fetch.since if fetch is not None and fetch.terminated else pod.created

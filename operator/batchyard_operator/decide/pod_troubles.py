@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from batchyard.api.status import StallReason
 
 from batchyard_operator.decide.turn import Limits, clock
-from batchyard_operator.decide.words import FETCH, SERVING, container_of, ended
-from batchyard_operator.model import PodSeen
+from batchyard_operator.decide.words import container_of, ended
+from batchyard_operator.model import FETCH, SERVING, PodSeen
 
 Trouble = tuple[StallReason, str]
 """A reason, and a sentence."""

@@ -12,8 +12,8 @@ from batchyard.queue.ending import batches
 
 from batchyard_operator.decide import pod_troubles
 from batchyard_operator.decide.turn import Turn, clock, cut
-from batchyard_operator.decide.words import HANDLER, container_of, newest_failure
-from batchyard_operator.model import ChildSeen, PodSeen
+from batchyard_operator.decide.words import container_of, newest_failure
+from batchyard_operator.model import HANDLER, ChildSeen, PodSeen
 
 
 @dataclass(frozen=True, slots=True)

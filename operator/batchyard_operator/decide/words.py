@@ -3,17 +3,12 @@
 import json
 
 from batchyard_operator.decide.turn import cut
-from batchyard_operator.model import ContainerSeen, PodSeen
+from batchyard_operator.model import SERVING, ContainerSeen, PodSeen
 
 INVALID = 64
 """The exit code of a process of ours that found something of the user's wrong."""
 
 TERMINATED = 143
-
-HANDLER = "handler"
-SERVING = "serving"
-FETCH = "fetch"
-ENQUEUER = "enqueuer"
 
 
 def container_of(pod: PodSeen, name: str) -> ContainerSeen | None:
@@ -21,11 +16,16 @@ def container_of(pod: PodSeen, name: str) -> ContainerSeen | None:
     return next((container for container in pod.containers if container.name == name), None)
 
 
-def last_words(message: str) -> str:
-    """Return the last line of a termination message; of a line of our JSON logs its ``message``."""
+def last_words(message: str, *, is_a_word: bool = False) -> str:
+    """Return the last line of a termination message; of a line of our JSON logs its ``message``.
+
+    ``is_a_word``: the message was left on purpose, and is not the end of a log: all of it is told.
+    """
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     if not lines:
         return ""
+    if is_a_word and not lines[-1].startswith("{"):
+        return cut(message, 800)
     try:
         record = json.loads(lines[-1])
     except ValueError:
@@ -38,7 +38,8 @@ def ended(container: ContainerSeen) -> str:
     """Return how a container ended: ``container handler ended with exit code 1: ValueError: …``."""
     code = f" with exit code {container.exit_code}" if container.exit_code is not None else ""
     kind = f" ({container.terminated})" if container.terminated not in ("", "Error", "Completed") else ""
-    said = last_words(container.last_message or (container.message if container.terminated else ""))
+    message = container.last_message or (container.message if container.terminated else "")
+    said = last_words(message, is_a_word=container.exit_code == INVALID)
     return f"container {container.name} ended{code}{kind}{f': {said}' if said else ''}"
 
 
