@@ -3,11 +3,12 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+EXAMPLE := examples/digits/model/1/saved_model.pb
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 export TF_ENABLE_ONEDNN_OPTS ?= 0
 
-.PHONY: help setup demo test lint format bench bench-cluster docs crds cluster-build helm cluster-up cluster-down protos constraints clean
+.PHONY: help setup demo test e2e test-all lint format bench bench-cluster docs crds cluster-build helm images cluster-up cluster-down protos constraints clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,8 +26,14 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 demo: setup ## train a small model on real digits and run examples/digits over 3,000 images
 	@$(BIN)/python examples/digits/demo.py
 
-test: setup ## run the tests
+test: setup ## run the tests, but those that need a cluster; says at the end what was skipped, and how to get it
 	$(BIN)/pytest
+
+e2e: setup ## run the end-to-end tests on KUBECONFIG's cluster, else on the one of make cluster-up; it must be disposable
+	E2E=required $(BIN)/pytest -m e2e tests/e2e
+
+test-all: setup ## run both in one go
+	E2E=required $(BIN)/pytest -m ''
 
 lint: setup ## ruff, mypy strict, import-linter, format check
 	$(BIN)/ruff check .
@@ -56,6 +63,13 @@ cluster-build: ## build Kubernetes for the test bed from Go modules: minutes onc
 
 helm: ## build helm from its Go module, for the chart's tests: 3 minutes once
 	testbed/helm
+
+$(EXAMPLE): | $(VENV)/.ready
+	$(BIN)/python examples/digits/make_model.py
+
+images: setup $(EXAMPLE) ## build the images for the test bed without a registry; what hasn't changed isn't built again
+	testbed/packages
+	testbed/images
 
 cluster-up: ## start a real Kubernetes of one node on this machine (Linux, root); KUBECONFIG is .work/cluster/admin.conf
 	testbed/packages

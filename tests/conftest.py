@@ -13,7 +13,13 @@ sys.path.append(str(Path(__file__).parent))  # importlib mode puts nothing there
 sys.path.append(str(Path(__file__).parents[1] / "testbed"))
 
 import api_server as api_servers
+from skip_summary import pytest_deselected, pytest_terminal_summary  # noqa: F401 - hooks
 from worker_harness import WorkerJob
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the end-to-end tests come last: they use both cores for minutes, and a broken unit is told before."""
+    items.sort(key=lambda item: item.get_closest_marker("e2e") is not None)
 
 
 @pytest.fixture
