@@ -34,7 +34,7 @@ def worker_of(plan):
 def test_paths_are_relative_to_the_manifest(manifest, tmp_path):
     plan = make_plan(Options(manifest(output={"path": "out"})))
     assert plan.folder == plan.project == tmp_path
-    assert plan.output == tmp_path / "out"
+    assert plan.output == str(tmp_path / "out")
     assert plan.state == tmp_path / ".batchyard" / "job"
 
 
@@ -78,13 +78,14 @@ def test_options_win_over_set_and_set_over_the_manifest(manifest, tmp_path):
     path = manifest(workers=2, output={"path": "out"})
     assert make_plan(Options(path, sets=("workers=3",))).job.spec.workers == 3
     assert make_plan(Options(path, sets=("workers=3",), workers=4)).job.spec.workers == 4
-    assert make_plan(Options(path, output=str(tmp_path / "there"))).output == tmp_path / "there"
+    assert make_plan(Options(path, output=str(tmp_path / "there"))).output == str(tmp_path / "there")
+    assert make_plan(Options(path, output="s3://bucket/there/")).output == "s3://bucket/there"
 
 
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
-        pytest.param({"output": {"path": "s3://b/out"}}, "spec.output.path: found 's3://b/out'", id="output"),
+        pytest.param({"output": {"path": "gs://b/out"}}, "spec.output.path: found 'gs://b/out'", id="output"),
         pytest.param({"input": {"files": {"paths": ["s3://b/in"]}}}, "spec.input.files.paths[0]", id="input"),
         pytest.param(
             {"handler": {"type": "tensorflow", "models": {"path": "s3://b/m"}}},

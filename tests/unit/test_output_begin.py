@@ -46,15 +46,16 @@ def test_a_resumed_run_keeps_all_but_the_manifest(tmp_path):
     assert tree(tmp_path) == [OWNER, "errors.jsonl", "mine.txt", *PARTS]
 
 
-def test_another_jobs_output_is_left_as_it_is(tmp_path):
+def begin_fresh(parts: Parts, owner: Owner, known_run: str | None) -> None:
+    begin_output(parts, owner, known_run, fresh=True, before_clearing=lambda: pytest.fail("told"))
+
+
+@pytest.mark.parametrize("refuse", [check_output, begin_fresh])
+def test_another_jobs_output_is_left_as_it_is(tmp_path, refuse):
     with_results(tmp_path)
     before = tree(tmp_path)
-    for refuse in (
-        check_output,
-        lambda *a: begin_output(*a, fresh=True, before_clearing=lambda: pytest.fail("told")),
-    ):
-        with pytest.raises(OutputInvalid, match="the results of another job, digits"):
-            refuse(Parts(tmp_path), owner_of(tmp_path, job="letters"), None)
+    with pytest.raises(OutputInvalid, match="the results of another job, digits"):
+        refuse(Parts(tmp_path), owner_of(tmp_path, job="letters"), None)
     assert tree(tmp_path) == before
 
 

@@ -45,7 +45,7 @@ def cli() -> None:
 @click.option(
     "--workers", type=click.IntRange(1, 10_000), metavar="N", help="Number of workers, in place of spec.workers."
 )
-@click.option("--output", metavar="PATH", help="Folder of the results, in place of spec.output.path.")
+@click.option("--output", metavar="PATH", help="Folder or s3:// prefix of the results, in place of spec.output.path.")
 @_SET
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end, and nothing else on stdout.")
 @click.option("--quiet", "-q", is_flag=True, help="Show no progress and no handler output, only the summary.")

@@ -36,7 +36,7 @@ def print_summary(summary: Summary, resume: str) -> None:
     if len(summary.failures) > _TOLD or counts.failed > len(summary.failures):
         click.echo(f"  … {counts.failed - _TOLD:,} more")
     if counts.failed and summary.output is not None:
-        click.echo(f"  each failure with its items and traceback: {summary.output / 'errors.jsonl'}")
+        click.echo(f"  each failure with its items and traceback: {summary.output}/errors.jsonl")
     if can_resume(summary):
         click.echo(f"  go on with: {resume}")
 
@@ -71,7 +71,7 @@ def as_json(summary: Summary, resume: str) -> dict[str, Any]:
         "items": summary.state.items,
         "durations": {"seconds": round(summary.seconds, 3)},
         "itemsPerSecond": round(summary.items_per_second, 3) if summary.items_per_second else None,
-        "output": str(summary.output) if summary.output else None,
+        "output": summary.output,
         "folder": str(summary.folder),
         "failures": [
             {
@@ -134,7 +134,7 @@ def dry_run_json(facts: DryRun) -> dict[str, Any]:
         "largestBatchBytes": counted.largest_batch_bytes if counted else None,
         "malformed": {"count": counted.malformed_count, "first": counted.malformed} if counted else None,
         "workers": facts.workers,
-        "output": str(facts.output) if facts.output else None,
+        "output": facts.output,
         "checks": [{"what": c.what, "ok": c.ok, "message": c.message} for c in facts.checks],
     }
 

@@ -6,6 +6,7 @@ Apart from ``run`` because it is the only part of the runner that touches result
 import time
 from collections.abc import Callable
 
+from batchyard.api.storage import storage_settings
 from batchyard.local.outcome import Outcome
 from batchyard.local.plan import Plan
 from batchyard.local.state import RunRecord
@@ -14,6 +15,7 @@ from batchyard.output.finish import write_errors, write_manifest
 from batchyard.output.owner import Owner
 from batchyard.output.parts import OutputUnavailable, Parts
 from batchyard.queue.port import Queue
+from batchyard.storage.door import store_options
 
 
 def check_output(plan: Plan, known_run: str | None, *, resumes: bool = False) -> None:
@@ -22,7 +24,7 @@ def check_output(plan: Plan, known_run: str | None, *, resumes: bool = False) ->
     ``known_run``: the id of the job's run so far.
     """
     if plan.output is not None:
-        begin.check_output(Parts(plan.output), _owner(plan, ""), known_run, resumes=resumes)
+        begin.check_output(_parts(plan.output, plan), _owner(plan, ""), known_run, resumes=resumes)
 
 
 def begin_output(
@@ -35,19 +37,23 @@ def begin_output(
     if plan.output is None:
         before_clearing()
         return
-    owner, parts = _owner(plan, job_id), Parts(plan.output)
+    owner, parts = _owner(plan, job_id), _parts(plan.output, plan)
     begin.begin_output(parts, owner, known_run, fresh=not resumes, resumes=resumes, before_clearing=before_clearing)
 
 
+def _parts(path: str, plan: Plan) -> Parts:
+    return Parts(path, store_options(storage_settings(plan.job.spec.storage)))
+
+
 def _owner(plan: Plan, job_id: str) -> Owner:
-    return Owner(job=plan.name, jobId=job_id, home=str(plan.state), path=str(plan.output))
+    return Owner(job=plan.name, jobId=job_id, home=str(plan.state), path=str(plan.output or ""))
 
 
 def close_output(plan: Plan, record: RunRecord, queue: Queue, ended: Outcome, say: Callable[[str], None]) -> None:
     """Write ``errors.jsonl`` and ``manifest.json`` of a job that was stopped before its end."""
     if plan.output is None:
         return
-    parts = Parts(plan.output)
+    parts = _parts(plan.output, plan)
     state = queue.state()
     try:
         write_errors(queue.failed(), record.job_id, parts)

@@ -14,6 +14,7 @@ from batchyard.api.manifest import load
 from batchyard.api.spec import BatchJob, Output
 from batchyard.handler.load import find
 from batchyard.local.state import STATE_FOLDER
+from batchyard.storage.door import SCHEME, is_s3, split
 
 
 class NotOnOneMachine(InvalidError):
@@ -47,7 +48,8 @@ class Options:
 class Plan:
     """A job, ready to be run on this machine. All paths are absolute.
 
-    ``state``: the job's own folder. ``project``: where the handler runs. ``output``: None when results are not kept.
+    ``state``: the job's own folder. ``project``: where the handler runs. ``output``: a path or an ``s3://`` URL, None
+    when results are not kept.
     ``notes``: one sentence each about what this machine does otherwise than a cluster.
     """
 
@@ -56,7 +58,7 @@ class Plan:
     folder: Path
     state: Path
     project: Path
-    output: Path | None
+    output: str | None
     allow_empty: bool
     notes: list[str] = field(default_factory=list)
 
@@ -69,7 +71,7 @@ class Plan:
         """Return what a resumed run must share with the first one, by field path."""
         given = self.job.spec.input.model_dump(mode="json", by_alias=True, exclude_none=True)
         fixed: dict[str, Any] = {f"spec.input.{name}": value for name, value in given.items()}
-        fixed["spec.output.path"] = str(self.output) if self.output else None
+        fixed["spec.output.path"] = self.output
         return fixed
 
 
@@ -133,7 +135,7 @@ def _places(job: BatchJob) -> Iterator[tuple[str, str]]:
     for name, files in (("files", spec.input.files), ("delimitedFiles", spec.input.delimited_files)):
         for i, path in enumerate(files.paths if files else []):
             yield f"spec.input.{name}.paths[{i}]", path
-    if spec.output:
+    if spec.output and not is_s3(spec.output.path):
         yield "spec.output.path", spec.output.path
     models = spec.handler.models
     if models:
@@ -144,13 +146,19 @@ def _places(job: BatchJob) -> Iterator[tuple[str, str]]:
             yield f"spec.handler.models.paths[{i}].path", entry.path
 
 
-def _output(output: Output | None, folder: Path) -> Path | None:
-    return None if output is None else (folder / Path(output.path).expanduser()).absolute()
-
-
-def _check_output(output: Path | None, state: Path) -> None:
+def _output(output: Output | None, folder: Path) -> str | None:
     if output is None:
+        return None
+    if is_s3(output.path):
+        bucket, prefix = split(output.path)
+        return f"{SCHEME}{bucket}/{prefix}".rstrip("/")
+    return str((folder / Path(output.path).expanduser()).absolute())
+
+
+def _check_output(given: str | None, state: Path) -> None:
+    if given is None or is_s3(given):
         return
+    output = Path(given)
     if output.exists() and not output.is_dir():
         raise PathInvalid(f"spec.output.path: {output} is a file, expected a folder.")
     if output == state or state.is_relative_to(output / "parts") or output.is_relative_to(state):

@@ -72,7 +72,7 @@ class Summary:
     failures: list[FailureTold]
     seconds: float
     items_per_second: float | None
-    output: Path | None
+    output: str | None
     folder: Path
 
 

@@ -12,13 +12,13 @@ import selectors
 import signal
 import time
 from collections import deque
-from typing import Any
 
 from batchyard.api.errors import BatchyardError
 from batchyard.api.messages import Header, decode_header
 from batchyard.queue.engines import open_queue
 from batchyard.queue.port import COMPLETION, Delivery, Queue, State
-from batchyard.worker import completion, core, settling
+from batchyard.worker import core, settling
+from batchyard.worker.completion import JobOutput
 from batchyard.worker.core import Ack, Bury, Release, Settlement
 from batchyard.worker.facts import child_init, job_spec
 from batchyard.worker.logs import Log
@@ -32,7 +32,6 @@ _TICK = 0.05
 _HALT_GRACE = 5.0  # seconds that running batches get once the job is halted
 _SETTLE_GRACE = 15.0  # seconds to wait for a queue that is away when nothing but settling is left
 _STOP_GRACE = 2.0  # seconds for idle handler processes to leave by themselves
-_MOST_WRITING = 16
 _PREFETCH_BYTES = 64 << 20
 
 
@@ -60,10 +59,10 @@ class Worker:
         )
         self._receiver = settling.Receiver(self._open, self._say, settings.lease, settings.threshold)
         self._settler = settling.Settler(self._open, self._say, settings.lease, settings.threshold)
-        self._writer = Writer(self._say)
+        self._output = JobOutput(settings)
+        self._writer = Writer(self._say, to_store=settings.output is not None and "://" in settings.output.path)
         self._ready: deque[Work] = deque()
         self._requested = False
-        self._writing = 0
         self._unsettled = 0
         self._bytes_a_batch = 0.0
         self._state: State | None = None
@@ -119,8 +118,7 @@ class Worker:
             self._on_outcome(outcome)
         self._check_end()
         if not self._is_leaving:
-            # results that wait for a slow or full disk are held in memory: no more are made meanwhile
-            while self._ready and self._writing < _MOST_WRITING and self._pool.feed(self._ready[0]):
+            while self._ready and self._writer.has_room and self._pool.feed(self._ready[0]):
                 self._ready.popleft()
             self._ask_for_more()
         self._log.flush()
@@ -147,7 +145,7 @@ class Worker:
             case settling.Trouble(message, fatal):
                 self._on_trouble(message, fatal=fatal)
             case Written(work, error):
-                self._writing -= 1
+                self._writer.take(event)
                 self._on_written(work, error)
 
     def _on_trouble(self, message: str, *, fatal: bool) -> None:
@@ -200,8 +198,8 @@ class Worker:
         delivery = outcome.work.delivery
         match outcome:
             case Succeeded(work, lines):
-                if delivery.index != COMPLETION and self._settings.output is not None:
-                    self._write(work, lambda: completion.write_part(self._settings, delivery.index, lines))
+                if delivery.index != COMPLETION and self._output.is_wanted:
+                    self._writer.submit(work, lambda: self._output.write_part(delivery.index, lines), len(lines))
                 else:
                     self._settle(delivery, Ack())
             case AttemptFailed(_, failure):
@@ -219,10 +217,6 @@ class Worker:
                     self._settle(delivery, Release(delay=1.0))
                 else:
                     self._ready.appendleft(work)
-
-    def _write(self, work: Work, write: Any) -> None:
-        self._writing += 1
-        self._writer.submit(work, write)
 
     def _on_written(self, work: Work, error: str | None) -> None:
         if error is not None:
@@ -242,7 +236,7 @@ class Worker:
         elif burial := core.used_up(delivery, self._settings):
             self._settle(delivery, burial)
         else:
-            self._write(work, lambda: completion.write_closing_files(self._settings, self._open))
+            self._writer.submit(work, lambda: self._output.write_closing_files(self._open))
 
     # --- the end ---
     @property
@@ -278,7 +272,7 @@ class Worker:
         if self._leave_by is not None:
             if now >= self._leave_by:
                 self._pool.give_up()
-            if self._settle_by is None and not (self._pool.in_hand or self._writing):
+            if self._settle_by is None and not (self._pool.in_hand or self._writer.under_way):
                 self._settle_by = now + _SETTLE_GRACE
 
     def _begin_leaving(self, now: float, grace: float) -> None:
@@ -299,7 +293,7 @@ class Worker:
             return True
         if self._receiver.is_alive() or not self._inbox.empty():  # in this order: its last words may be an answer
             return False
-        return not (self._pool.in_hand or self._writing or self._unsettled)
+        return not (self._pool.in_hand or self._writer.under_way or self._unsettled)
 
     def _leave(self) -> None:
         """Let handler processes end, close what is open; never longer than a few seconds."""
