@@ -11,8 +11,10 @@ from pathlib import Path
 
 import grpc
 import pytest
-from batchyard.models.local import NamedPath, read_models
+from batchyard.api.spec import Models
+from batchyard.models.fetch import ready_models
 from batchyard.models.serving_config import config_text
+from batchyard.storage.port import StoreOptions
 
 UNLIMITED = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 
@@ -53,7 +55,9 @@ def model_config(savedmodels: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
     def write(*names: str) -> Path:
         folder = tmp_path_factory.mktemp("config")
-        models = read_models(savedmodels, folder / "links", paths=[NamedPath(name, name) for name in names])
+        given = Models.model_validate({"paths": [{"name": name, "path": name} for name in names]})
+        links, downloads = folder / "links", folder / "downloads"
+        models = ready_models(given, folder=savedmodels, links=links, downloads=downloads, options=StoreOptions())
         file = folder / "models.config"
         file.write_text(config_text(models))
         return file

@@ -48,7 +48,7 @@ class DryRun:
     workers: int
     processes: int
     threads: int
-    output: Path | None
+    output: str | None
     checks: list[Check]
 
     @property
@@ -71,7 +71,7 @@ def dry_run(options: Options, observer: Observer) -> DryRun:
         folder = JobFolder(state)
         with folder.hold():
             write_project(plan)
-            models = served_models(plan)
+            models = served_models(plan, observer.say)
             observer.say("counting the input")
             counted, input_check = _count(plan)
             record = new_record(plan.name, plan.manifest, {})

@@ -41,7 +41,7 @@ def prepare(plan: Plan, folder: JobFolder, options: Options, say: Callable[[str]
     _refuse_to_lose(found, say)
     check_output(plan, known_run)
     write_project(plan)
-    models = served_models(plan)
+    models = served_models(plan, say)
     record = new_record(plan.name, plan.manifest, plan.fixed())
     # forgotten before results go: a kill from there on leaves no run that could be resumed without them
     begin_output(plan, record.job_id, known_run, resumes=False, before_clearing=folder.forget)
@@ -89,7 +89,7 @@ def _resume(plan: Plan, folder: JobFolder, record: RunRecord, say: Callable[[str
         return Prepared(record, queue, [])
     check_output(plan, record.job_id, resumes=True)
     write_project(plan)
-    models = served_models(plan)
+    models = served_models(plan, say)
     begin_output(plan, record.job_id, record.job_id, resumes=True, before_clearing=lambda: None)
     queue.reclaim(None, lost=False)  # the lock is ours: whoever held a lease is gone, by no fault of its batch
     if state.halt is not None:

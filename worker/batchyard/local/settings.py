@@ -1,28 +1,34 @@
 """What each process of a planned job is told at start; apart from ``plan``, which knows no process."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from batchyard.api.storage import storage_settings
 from batchyard.enqueue import planned as enqueuing
 from batchyard.enqueue.settings import EnqueueSettings
 from batchyard.local.plan import Plan
-from batchyard.models.local import NamedPath, ServedModel, read_models
+from batchyard.models.fetch import ready_models
+from batchyard.models.local import ServedModel
+from batchyard.storage.door import store_options
 from batchyard.worker import planned as working
 from batchyard.worker.settings import ServingSettings, WorkerSettings
 
 
-def served_models(plan: Plan) -> list[ServedModel]:
-    """Return the job's models, linked below the job's folder; empty without any. Raises ModelInvalid."""
+def served_models(plan: Plan, say: Callable[[str], None]) -> list[ServedModel]:
+    """Return the job's models, linked or fetched below the job's folder; empty without any.
+
+    ``say`` is told what is fetched. Raises ModelInvalid, StorageUnavailable.
+    """
     models = plan.job.spec.handler.models
     if models is None:
         return []
-    return read_models(
-        plan.folder,
-        plan.state / "models",
-        path=models.path,
-        paths=[NamedPath(m.name, m.path, m.signature_key) for m in models.paths or []],
-        directory=models.dir,
-        signature_key=models.signature_key,
+    return ready_models(
+        models,
+        folder=plan.folder,
+        links=plan.state / "models",
+        downloads=plan.state / "downloads",
+        options=store_options(storage_settings(plan.job.spec.storage)),
+        say=say,
     )
 
 

@@ -16,7 +16,7 @@ an empty folder.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from batchyard.api.errors import InvalidError
@@ -80,6 +80,21 @@ def name_and_version(path: str) -> tuple[str, int]:
     if number is None:
         return last, UNVERSIONED
     return (parts[-2] if len(parts) > 1 and parts[-2] != ".." else last), number
+
+
+def kept_versions(layout: Layout, versions: str | Sequence[int] | None, where: str) -> Layout:
+    """Return a layout with the versions that a job asks for alone; ``versions`` as in the manifest, None for all.
+
+    ``where``: what the user wrote and where. Raises ModelInvalid for a version that is not there.
+    """
+    if versions is None:
+        return layout
+    wanted = layout.versions[-1:] if isinstance(versions, str) else versions
+    missing = [number for number in wanted if number not in layout.folders]
+    if missing:
+        have = ", ".join(map(str, layout.versions))
+        raise ModelInvalid(f"{where}: found versions {missing[0]}, expected versions that the model has: {have}.")
+    return Layout({number: layout.folders[number] for number in wanted})
 
 
 def model_layout(listing: Iterable[str], path: str, field: str = "models.path") -> Layout:

@@ -1,22 +1,25 @@
 """Models on this machine's disk: reads the folders that ``models`` names and lays them out for a model server.
 
-A server serves version folders only, so a model that is one SavedModel is linked as ``<links>/<name>/1``. Nothing
-is copied; the links may be made again at any moment and by several runs at once.
+A server serves version folders only, and all that it finds. So a model that is one SavedModel is linked as
+``<links>/<name>/1``, and where some versions of a model are asked for, those are linked. Nothing is copied; the links
+may be made again at any moment and by several runs at once.
 """
 
 import os
 import re
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from batchyard.api.errors import nearest
 from batchyard.models.layout import (
     SAVED_MODEL_FILES,
+    UNVERSIONED,
     Layout,
     ModelInvalid,
     directory_layouts,
+    kept_versions,
     model_layout,
     name_and_version,
 )
@@ -24,15 +27,6 @@ from batchyard.models.layout import (
 _MAX_DEPTH = 6  # models.dir / model / version / variables / file, and one for a good hint
 _MAX_ENTRIES = 50_000
 _MODEL_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-
-
-@dataclass(frozen=True, slots=True)
-class NamedPath:
-    """One entry of ``models.paths``, as the manifest gives it."""
-
-    name: str
-    path: str
-    signature_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,86 +43,80 @@ class ServedModel:
     signature_key: str | None = None
 
 
-def read_models(
-    folder: Path,
-    links: Path,
-    *,
-    path: str | None = None,
-    paths: Sequence[NamedPath] = (),
-    directory: str | None = None,
-    signature_key: str | None = None,
-) -> list[ServedModel]:
-    """Return the models of a manifest's ``models``, in its order (``models.dir``: by name).
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A model as the manifest gives it: ``path`` as written, ``field`` where it stands.
 
-    ``folder`` is where relative paths start, ``links`` an own folder for the links. ``signature_key`` is the one of
-    ``models`` itself; an entry of ``paths`` has its own first. A model of ``models.path`` takes its folder's name.
-
-    Raises ModelInvalid: a folder is missing, unreadable or no model, or two models share a name.
+    ``name`` is None where the folder's own is taken. ``versions`` as written, None for all.
     """
-    if path is not None:
-        root = _existing(folder, path, "models.path")
-        name, version = name_and_version(str(root))
-        layout = model_layout(_listing(root, path), path)
-        return [_served(name, root, layout, links, signature_key, version)]
-    if directory is not None:
-        root = _existing(folder, directory, "models.dir")
-        layouts = directory_layouts(_listing(root, directory), directory)
-        return [_served(name, root / name, layout, links, signature_key) for name, layout in layouts.items()]
-    return list(_read_paths(folder, links, paths, signature_key))
+
+    field: str
+    path: str
+    name: str | None = None
+    signature_key: str | None = None
+    versions: str | Sequence[int] | None = None
 
 
-def _read_paths(
-    folder: Path, links: Path, paths: Sequence[NamedPath], signature_key: str | None
-) -> Iterable[ServedModel]:
-    seen: dict[str, str] = {}
-    for i, entry in enumerate(paths):
-        if entry.name in seen:
-            raise ModelInvalid(
-                f"models.paths[{i}].name: found {entry.name!r} a second time (for {seen[entry.name]} and "
-                f"{entry.path}), expected a name for each model."
-            )
-        seen[entry.name] = entry.path
-        root = _existing(folder, entry.path, f"models.paths[{i}].path")
-        layout = model_layout(_listing(root, entry.path), entry.path, f"models.paths[{i}].path")
-        yield _served(entry.name, root, layout, links, entry.signature_key or signature_key)
+def read_model(wanted: Wanted, folder: Path, links: Path) -> ServedModel:
+    """Return a model on this machine's disk.
+
+    ``folder`` is where relative paths start, ``links`` an own folder for the links. Raises ModelInvalid: the folder
+    is missing, unreadable or no model, or lacks a version that is asked for.
+    """
+    root = _existing(folder, wanted.path, wanted.field)
+    layout = model_layout(_listing(root, wanted.path), wanted.path, wanted.field)
+    name, version = name_and_version(str(root))
+    return _served(wanted, wanted.name or name, root, layout, links, version if wanted.name is None else UNVERSIONED)
+
+
+def read_directory(wanted: Wanted, folder: Path, links: Path) -> list[ServedModel]:
+    """Return the models of a ``models.dir`` on this machine's disk, by name; the rest as ``read_model``."""
+    root = _existing(folder, wanted.path, wanted.field)
+    layouts = directory_layouts(_listing(root, wanted.path), wanted.path)
+    return [_served(wanted, name, root / name, layout, links) for name, layout in layouts.items()]
+
+
+def check_name(name: str, path: object) -> None:
+    """Raise ModelInvalid for a name that no model can have. ``path``: where the model is."""
+    if not _MODEL_NAME.fullmatch(name):
+        raise ModelInvalid(
+            f"the model in {path} would be named {name!r}, expected letters, digits, '_', '-' and '.'; "
+            "give it a name in models.paths."
+        )
 
 
 def _served(
-    name: str, root: Path, layout: Layout, links: Path, signature_key: str | None, version: int = 1
+    wanted: Wanted, name: str, root: Path, layout: Layout, links: Path, version: int = UNVERSIONED
 ) -> ServedModel:
-    if not _MODEL_NAME.fullmatch(name):
-        raise ModelInvalid(
-            f"the model in {root} would be named {name!r}, expected letters, digits, '_', '-' and '.'; "
-            "give it a name in models.paths."
-        )
-    for number, below in layout.folders.items():
-        _check_readable(root / below if below else root, name, number)
-    if layout.is_versioned:
-        return ServedModel(name, root, layout.versions, signature_key)
-    _link_version(links / name, version, root)
-    return ServedModel(name, links / name, (version,), signature_key)
+    check_name(name, root)
+    whole = layout if layout.is_versioned else Layout({version: ""})
+    layout = kept_versions(whole, wanted.versions, f"{wanted.field}: {wanted.path}")
+    targets = {number: root / below if below else root for number, below in layout.folders.items()}
+    for number, target in targets.items():
+        _check_readable(target, name, number)
+    if layout.is_versioned and layout.versions == whole.versions:
+        return ServedModel(name, root, layout.versions, wanted.signature_key)
+    _link_versions(links / name, targets)
+    return ServedModel(name, links / name, layout.versions, wanted.signature_key)
 
 
-def _link_version(base: Path, version: int, target: Path) -> None:
-    """Make ``base`` hold one link ``<version>`` to ``target`` and no other; each step leaves a usable folder."""
+def _link_versions(base: Path, targets: Mapping[int, Path]) -> None:
+    """Make ``base`` hold a link a version and no other; each step leaves a usable folder."""
     base.mkdir(parents=True, exist_ok=True)
-    link = base / str(version)
-    if not (link.is_symlink() and link.readlink() == target):
-        fresh = base / f".{version}.{os.getpid()}"
-        fresh.unlink(missing_ok=True)
-        fresh.symlink_to(target, target_is_directory=True)
-        fresh.replace(link)
+    links = {base / str(version): target for version, target in targets.items()}
+    for link, target in links.items():
+        if not (link.is_symlink() and link.readlink() == target):
+            fresh = base / f".{link.name}.{os.getpid()}"
+            fresh.unlink(missing_ok=True)
+            fresh.symlink_to(target, target_is_directory=True)
+            fresh.replace(link)
     for other in base.iterdir():
-        if other.is_symlink() and other != link:
+        if other.is_symlink() and other not in links:
             other.unlink(missing_ok=True)
 
 
 def _existing(folder: Path, path: str, where: str) -> Path:
     """Return the absolute folder ``path`` means. Raises ModelInvalid with the nearest sibling when there is none."""
-    if "://" in path:
-        raise ModelInvalid(
-            f"{where}: found {path!r}, expected a folder of this machine; copy the model here for a local run."
-        )
     root = Path(os.path.normpath(folder / Path(path).expanduser()))  # resolve() would lose the name of a link
     try:
         if root.is_dir():

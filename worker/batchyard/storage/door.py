@@ -46,3 +46,18 @@ def open_folder(url: str, options: StoreOptions | None = None) -> Storage:
     if "://" in url:
         raise StorageRefused(f"{url!r} cannot be opened: expected s3://BUCKET/PREFIX or a local path.")
     return LocalFolder(url)
+
+
+class Buckets:
+    """The buckets that a process reads by URLs of many prefixes: one client each, made at its first use."""
+
+    def __init__(self, options: StoreOptions) -> None:
+        self._options = options
+        self._open: dict[str, Storage] = {}
+
+    def of(self, url: str) -> tuple[Storage, str]:
+        """Return the bucket of a URL, in which names are keys, and the URL's key. Raises StorageRefused."""
+        bucket, key = split(url)
+        if bucket not in self._open:
+            self._open[bucket] = open_folder(f"{SCHEME}{bucket}", self._options)
+        return self._open[bucket], key
