@@ -2,12 +2,13 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cluster_harness import ROOT, Cluster, Node, Space, connected, require_cluster
+from cluster_harness import ROOT, Cluster, Node, connected, require_cluster
+from job_space import Space
 
 RELEASE = "batchyard"
 SYSTEM = "batchyard-system"
@@ -36,7 +37,7 @@ def release(cluster: Cluster) -> Iterator[str]:
     """Batchyard, installed by its chart; the name of its namespace."""
     cluster.run("helm", "uninstall", RELEASE, "--namespace", SYSTEM, "--wait")  # of a run that was killed
     values = Path(os.environ.get("E2E_VALUES", VALUES))
-    where = ["--namespace", SYSTEM, "--create-namespace", "--values", str(values)]
+    where = ["--namespace", SYSTEM, "--create-namespace", "--values", str(values), "--set", "queue.lease=10"]
     try:
         cluster.helm("upgrade", "--install", RELEASE, str(CHART), *where, "--wait", "--timeout", "3m")
     except AssertionError as error:
@@ -53,6 +54,18 @@ def space(cluster: Cluster, node: Node, release: str, request: pytest.FixtureReq
     request.node.stash[_SPACE] = made
     yield made
     made.close()
+
+
+@pytest.fixture
+def streams(cluster: Cluster, release: str) -> Callable[[], list[str]]:
+    """Return the names of all streams of the queue, by NATS' own monitoring."""
+    path = f"/api/v1/namespaces/{release}/pods/{RELEASE}-nats-0:8222/proxy/jsz"
+
+    def named() -> list[str]:
+        seen = cluster.get(path, streams="true") or {}
+        return [stream["name"] for account in seen.get("account_details", []) for stream in account["stream_detail"]]
+
+    return named
 
 
 _SPACE = pytest.StashKey[Space]()
