@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from batchyard.output.finish import read_results
+from batchyard.output.read import read_results
 from batchyard.queue.port import Completion, State
 from batchyard.queue.sqlite import SqliteQueue
 

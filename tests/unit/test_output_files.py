@@ -4,8 +4,9 @@ import os
 import pytest
 from batchyard.api.messages import Header, encode
 from batchyard.api.names import batch_id
-from batchyard.output.finish import read_results, write_errors, write_manifest
+from batchyard.output.finish import write_errors, write_manifest
 from batchyard.output.parts import OutputInvalid, OutputUnavailable, Parts
+from batchyard.output.read import read_results
 from batchyard.queue.port import Counts, FailedBatch, Failure
 
 

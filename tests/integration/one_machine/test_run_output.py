@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from batchyard.output.finish import read_results
+from batchyard.output.read import read_results
 
 RESULTS = {"path": "results"}
 

@@ -1,18 +1,15 @@
-"""The files that close a job's output: ``errors.jsonl``, ``manifest.json``; and reading results back, in order.
+"""The files that close a job's output: ``errors.jsonl``, ``manifest.json``.
 
 Both are derived from the queue and the parts alone, so whoever is killed while writing them, the next one writes the
 same.
 """
 
 import json
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
-
-import orjson
 
 from batchyard.api.messages import decode_header
 from batchyard.api.names import batch_id
@@ -127,17 +124,6 @@ def write_manifest(
     parts.put(MANIFEST, [json.dumps(asdict(manifest), indent=2).encode() + b"\n"])
     parts.finish()
     return manifest
-
-
-def read_results(path: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
-    """Yield every result line below an output folder, in the order of the input. Raises OutputUnavailable."""
-    parts = Parts(path)
-    for stored in parts.written():
-        for line in parts.lines(stored.name):
-            try:
-                yield orjson.loads(line)
-            except orjson.JSONDecodeError:  # what only Python reads, such as half a surrogate pair
-                yield json.loads(line)
 
 
 def rfc3339(seconds: float) -> str:

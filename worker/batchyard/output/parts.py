@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 
 from batchyard.api.errors import InvalidError, TransientError
 from batchyard.api.names import part_name
-from batchyard.storage.door import open_folder
+from batchyard.storage.door import is_s3, open_folder
 from batchyard.storage.port import NotThere, StorageRefused, StorageUnavailable, Stored, StoreOptions
 
 PARTS = "parts"
@@ -50,6 +50,11 @@ class Parts:
         except StorageRefused as error:
             raise OutputInvalid(f"output.path: {error}") from error
 
+    @property
+    def is_remote(self) -> bool:
+        """Whether it lies in an object store."""
+        return is_s3(self.path)
+
     def url(self, name: str) -> str:
         """Return the path or URL that a person knows a file of the output by."""
         return self._storage.url(name)
@@ -82,8 +87,7 @@ class Parts:
     def read(self, name: str) -> bytes | None:
         """Return the content of a small file of the output, None when there is none. Raises OutputUnavailable."""
         try:
-            with _told(), self._storage.open(name) as file:
-                return file.read()
+            return self.content(name)
         except FileNotThere:
             return None
 
@@ -100,6 +104,11 @@ class Parts:
         """Yield the parts that are there, in the order of the input. Raises OutputUnavailable."""
         with _told():
             yield from (stored for stored in self._storage.list(PARTS) if _OURS.fullmatch(stored.name))
+
+    def content(self, name: str) -> bytes:
+        """Return one file of the output whole. Raises OutputUnavailable, FileNotThere."""
+        with _told():
+            return b"".join(self._storage.chunks(name))
 
     def lines(self, name: str) -> Iterator[bytes]:
         """Yield the lines of one file of the output. Raises OutputUnavailable."""
