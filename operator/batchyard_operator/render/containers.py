@@ -25,6 +25,7 @@ Container = dict[str, Any]
 
 _SERVE = f"""\
 trap 'kill -9 "$server"; exit 143' TERM
+umask 002
 rm -f {SERVING_SOCKET}
 tensorflow_model_server "$@" &
 server=$!
@@ -33,7 +34,8 @@ wait "$server"
 """Ends with the server's own exit code, and at once on SIGTERM, which the server ignores as the first process.
 
 The trap comes first: the shell, as the first process itself, would lose a signal that it doesn't handle yet. The
-socket of a server that crashed is removed, because the start-up probe looks for it.
+socket of a server that crashed is removed, because the start-up probe looks for it. The mask lets the group connect,
+for images whose users differ.
 """
 
 _PROBE_SECONDS = 1
