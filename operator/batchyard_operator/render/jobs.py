@@ -30,8 +30,8 @@ def workers_spec(pods: PodFacts, wanted: Wanted) -> dict[str, Any]:
         init.append(serving(pods))  # behind fetch: it starts with the models on the disk
     return {
         "completionMode": "Indexed",
-        # never 0 completions: that would complete the Job, irrevocably
-        "completions": max(1, wanted.workers),
+        # never 0 completions: that would complete the Job, irrevocably; none may run while they stay as they were
+        "completions": wanted.workers or pods.spec.workers,
         "parallelism": wanted.workers,
         "backoffLimitPerIndex": RESTARTS,
         "podReplacementPolicy": "Failed",

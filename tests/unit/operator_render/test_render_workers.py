@@ -29,10 +29,10 @@ def test_a_disruption_is_ignored_before_an_exit_code_is_looked_at() -> None:
 
 @pytest.mark.parametrize(
     ("workers", "completions"),
-    [pytest.param(1, 1, id="one"), pytest.param(7, 7, id="seven"), pytest.param(0, 1, id="none")],
+    [pytest.param(1, 1, id="one"), pytest.param(7, 7, id="seven"), pytest.param(0, 5, id="none")],
 )
 def test_completions_follow_the_workers_and_never_fall_to_zero(workers: int, completions: int) -> None:
-    spec = objects(python(), wanted=Wanted(workers, False, False))["workers"]["spec"]
+    spec = objects({**python(), "workers": 5}, wanted=Wanted(workers, False, False))["workers"]["spec"]
     assert (spec["parallelism"], spec["completions"]) == (workers, completions)
 
 
