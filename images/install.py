@@ -1,9 +1,11 @@
 """Fills a virtual environment while an image is built: `install.py dependencies EXTRA…`, then `install.py project`.
 
 Two calls, because dependencies change seldom and the project at every build: each is a layer of its own. The versions
-are those of constraints.txt. The extra `pip` keeps pip in the environment, for images whose users install more.
+are those of constraints.txt. The extra `pip` keeps pip in the environment, for images whose users install more;
+`-NAME` leaves out a dependency of the project that this image's programs never import.
 """
 
+import re
 import shutil
 import subprocess
 import sys
@@ -26,12 +28,13 @@ def main() -> None:
 
 
 def install_dependencies(extras: list[str]) -> None:
-    """Install what the project needs with these extras (or more requirements, as `numpy`), without the project."""
+    """Install what the project needs with these extras (or more requirements, as `pip`), without the project."""
     project = tomllib.loads((SOURCE / "pyproject.toml").read_text())["project"]
     known = project["optional-dependencies"]
-    wanted = [*project["dependencies"]]
+    left_out = {extra.removeprefix("-") for extra in extras if extra.startswith("-")}
+    wanted = [text for text in project["dependencies"] if re.split("[^A-Za-z0-9_-]", text)[0] not in left_out]
     for extra in extras:
-        wanted += known.get(extra, [extra])
+        wanted += [] if extra.startswith("-") else known.get(extra, [extra])
     subprocess.run([sys.executable, "-m", "venv", *([] if "pip" in extras else ["--without-pip"]), VENV], check=True)
     pip("--constraint", str(SOURCE / "constraints.txt"), *wanted)
     packages = next(VENV.glob("lib/python3*/site-packages"))

@@ -7,7 +7,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 
 def test_a_handler_that_breaks_the_contract_fails_the_job_with_its_line(space: Space) -> None:
-    handler = "class Handler:\n    def __init__(self, config):\n        pass\n    def handle_batch(self, items):\n        pass\n"
+    handler = "class Handler:\n    def __init__(self, config): ...\n    def handle_batch(self, items): ...\n"
     space.submit("wrong", handler, input={"items": [1, 2, 3]}, workers=2)
     status = space.ended("wrong")
     assert (status["state"], status["reason"]) == ("Failed", "HandlerInvalid"), status
