@@ -163,3 +163,9 @@ def test_a_model_named_twice_and_an_empty_config_are_refused(base: Path) -> None
     file.write_text("# nothing\n")
     with pytest.raises(ModelConfigError, match="names no model"):
         read_config(file)
+
+
+def test_a_list_that_is_empty_on_purpose_is_taken(base: Path) -> None:
+    file = base.parent / "models.config"
+    file.write_text("model_config_list {\n}\n")
+    assert read_config(file) == []

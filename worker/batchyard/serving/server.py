@@ -143,7 +143,7 @@ def _listen(server: grpc.Server, models: Models, flags: Flags) -> None:
         except OSError as error:
             raise StartError(f"can't listen on {flags.host}:{flags.rest_api_port}: {error.strerror}.") from error
         addresses.append(f"http://{host}:{flags.rest_api_port}")
-    log.info("serving %s on %s", ", ".join(sorted(models.loaded)), ", ".join(addresses))
+    log.info("serving %s on %s", ", ".join(sorted(models.loaded)) or "no model", ", ".join(addresses))
 
 
 def _serve_until_signal(server: grpc.Server, flags: Flags) -> NoReturn:

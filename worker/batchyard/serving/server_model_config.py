@@ -75,7 +75,7 @@ def read_config(path: Path) -> list[model_server_config_pb2.ModelConfig]:
         except text_format.ParseError as second:
             raise ModelConfigError(f"{path}: {str(second).rstrip('.')}.") from second
     configs = list(config.model_config_list.config)
-    if not configs:
+    if not configs and not config.HasField("model_config_list"):  # an empty list is meant
         raise ModelConfigError(f"{path} names no model, expected model_config_list {{ config {{ … }} }}.")
     names = [each.name for each in configs]
     for name in names:
