@@ -86,12 +86,6 @@ def test_options_win_over_set_and_set_over_the_manifest(manifest, tmp_path):
     ("spec", "words"),
     [
         pytest.param({"output": {"path": "gs://b/out"}}, "spec.output.path: found 'gs://b/out'", id="output"),
-        pytest.param({"input": {"files": {"paths": ["s3://b/in"]}}}, "spec.input.files.paths[0]", id="input"),
-        pytest.param(
-            {"handler": {"type": "tensorflow", "models": {"path": "s3://b/m"}}},
-            "spec.handler.models.path",
-            id="model",
-        ),
         pytest.param(
             {"handler": {"type": "python", "path": "handler.py", "project": {"image": "/app"}}},
             "spec.handler.project.image",

@@ -114,36 +114,13 @@ def _sets(options: Options) -> list[str]:
 
 def _refuse_remote(job: BatchJob) -> None:
     handler, spec = job.spec.handler, job.spec
-    if handler.project is not None and handler.project.kind != "inline":
+    if handler.project is not None and handler.project.kind not in ("inline", "s3"):
         raise NotOnOneMachine(
             f"spec.handler.project.{handler.project.kind}: found a project for a cluster, expected none on one "
             "machine: leave project out to use the manifest's folder, or write the files into project.inline."
         )
-    for where, place in _places(job):
-        if "://" in place:
-            scheme = place.partition("://")[0]
-            raise NotOnOneMachine(
-                f"{where}: found {place!r}, expected a path on this machine: {scheme}:// is not supported yet on "
-                "one machine in this version; copy the files here, or run the job in a cluster."
-            )
     if spec.output is not None and not spec.output.path.strip():
         raise PathInvalid("spec.output.path: found nothing, expected a folder.")
-
-
-def _places(job: BatchJob) -> Iterator[tuple[str, str]]:
-    spec = job.spec
-    for name, files in (("files", spec.input.files), ("delimitedFiles", spec.input.delimited_files)):
-        for i, path in enumerate(files.paths if files else []):
-            yield f"spec.input.{name}.paths[{i}]", path
-    if spec.output and not is_s3(spec.output.path):
-        yield "spec.output.path", spec.output.path
-    models = spec.handler.models
-    if models:
-        for where, place in (("path", models.path), ("dir", models.dir)):
-            if place is not None:
-                yield f"spec.handler.models.{where}", place
-        for i, entry in enumerate(models.paths or []):
-            yield f"spec.handler.models.paths[{i}].path", entry.path
 
 
 def _output(output: Output | None, folder: Path) -> str | None:

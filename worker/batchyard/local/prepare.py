@@ -6,15 +6,19 @@ Apart from ``state``, which knows how the folder is kept whole, and from ``run``
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from batchyard.api.storage import storage_settings
+from batchyard.handler.load import find
 from batchyard.local.finish import begin_output, check_output
 from batchyard.local.outcome import outcome
 from batchyard.local.plan import Options, Plan
 from batchyard.local.settings import served_models
 from batchyard.local.state import JobFolder, RunRecord, RunRefused, changed_field, new_record
 from batchyard.models.local import ServedModel
+from batchyard.projects.fetch import ready_project
 from batchyard.projects.files import write_inline
 from batchyard.queue.port import State
 from batchyard.queue.sqlite import SqliteQueue
+from batchyard.storage.door import store_options
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,14 +105,23 @@ def _resume(plan: Plan, folder: JobFolder, record: RunRecord, say: Callable[[str
 
 
 def write_project(plan: Plan) -> None:
-    """Write ``handler.project.inline`` into the job's folder, and only that. Raises InvalidError."""
-    project = plan.job.spec.handler.project
-    if project is None or project.inline is None:
+    """Bring the files of ``handler.project``, and only those, to the job's folder.
+
+    Raises InvalidError, StorageUnavailable.
+    """
+    spec = plan.job.spec
+    project = spec.handler.project
+    if project is None:
         return
     try:
-        write_inline(project.inline, plan.project)
+        if project.inline is not None:
+            write_inline(project.inline, plan.project)
+        elif project.s3 is not None:
+            ready_project(project.s3, plan.project, store_options(storage_settings(spec.storage)))
+            if spec.handler.path is not None:
+                find(plan.project, spec.handler.path)
     except OSError as error:
         raise RunRefused(
-            f"the files of spec.handler.project.inline cannot be written to {plan.project} ({error.strerror}): "
-            "free space there, or name another folder with --state-dir DIR"
+            f"the files of spec.handler.project.{project.kind} cannot be written to {plan.project} "
+            f"({error.strerror}): free space there, or name another folder with --state-dir DIR"
         ) from error
