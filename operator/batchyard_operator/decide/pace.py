@@ -10,7 +10,8 @@ from batchyard_operator.decide.turn import Turn, moment
 _SPAN = 5.0  # seconds of history that make a rate
 _FULL = 50.0  # seconds of history after which a few batches are enough
 _ENOUGH = 10  # batches
-_SLACK = 0.1  # part of the time left by which a new estimate must differ
+_SLACK = 0.1  # part of itself by which a new rate, or time left, must differ
+_UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0}
 _FARTHEST = 10 * 365 * 86400.0  # seconds; what is further off is no estimate
 
 
@@ -18,22 +19,27 @@ def pace(turn: Turn, batches: BatchCounts | None) -> tuple[str | None, datetime 
     """Return the rate as text (``12.4/s``, ``30/min``, ``2/h``) and the time of the end; None where unknown.
 
     What a status shows stays until there is something new to say: while nothing was settled since, as long as the
-    last minute still saw batches settle; and an estimate until a new one differs by a tenth of the time left.
+    last minute still saw batches settle; and else until it differs by a tenth.
     """
-    done = settled(batches)
+    done, was = settled(batches), turn.before
+    end_then = was.estimated_completion_time
+    is_to_come = end_then is not None and end_then.timestamp() > turn.now
+    is_still = done == settled(was.batches) and was.rate is not None and _is_fresh(turn, done)
+    if is_still and (is_to_come or end_then is None):
+        return was.rate, end_then
     per_second = _per_second(turn, done)
-    rate = None if per_second is None else _text(per_second)
-    if turn.before.rate is not None and done == settled(turn.before.batches) and _is_fresh(turn, done):
-        rate = turn.before.rate
-    if batches is None or batches.total is None or not per_second:
+    if not per_second:
+        return None, None
+    shown = _read(was.rate)
+    rate = was.rate if abs(shown - per_second) <= _SLACK * per_second else _text(per_second)
+    if batches is None or batches.total is None:
         return rate, None
     left = (batches.total - done) / per_second
     if not 0 < left < _FARTHEST:
         return rate, None
     end = turn.now + left
-    was = turn.before.estimated_completion_time
-    if was is not None and was.timestamp() > turn.now and abs(was.timestamp() - end) <= _SLACK * left:
-        return rate, was
+    if end_then is not None and is_to_come and abs(end_then.timestamp() - end) <= _SLACK * left:
+        return rate, end_then
     return rate, moment(-(-end // 10) * 10)
 
 
@@ -61,11 +67,19 @@ def _per_second(turn: Turn, done: int) -> float | None:
     return done / (turn.now - start)
 
 
+def _read(rate: str | None) -> float:
+    """Return a rate as it was written, in batches a second; 0 for none, or what we don't write."""
+    value, _, unit = (rate or "").partition("/")
+    try:
+        return float(value) / _UNITS[unit]
+    except (ValueError, KeyError):
+        return 0.0
+
+
 def _text(per_second: float) -> str | None:
     """Return a rate with its digits cut to three, in the unit in which it is at least one."""
-    value, unit = per_second, "s"
-    if value < 1:
-        value, unit = (value * 60, "min") if value * 60 >= 1 else (value * 3600, "h")
+    unit = next((unit for unit, seconds in _UNITS.items() if per_second * seconds >= 1), "h")
+    value = per_second * _UNITS[unit]
     value = float(f"{value:.3g}" if unit == "s" else f"{value:.2g}")
     text = f"{value:.0f}" if value >= 100 or value == int(value) else f"{value:.1f}"
     return None if text in ("0", "0.0") else f"{text}/{unit}"
