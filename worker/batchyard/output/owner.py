@@ -47,6 +47,12 @@ def check_owner(parts: Parts, owner: Owner, known_run: str | None, *, resumes: b
         raise _refused(parts, f"{result}, which no job has marked as its own")
 
 
+def is_owned_by(parts: Parts, job_id: str) -> bool:
+    """Return whether the output is that of this run of a job. Raises OutputInvalid, OutputUnavailable."""
+    found = _read(parts)
+    return found is not None and found.jobId == job_id
+
+
 def claim(parts: Parts, owner: Owner, known_run: str | None, *, resumes: bool = False) -> None:
     """Make the output folder this job's own; of two jobs that claim one at once, one is refused.
 

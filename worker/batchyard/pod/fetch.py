@@ -85,7 +85,8 @@ def _write_worker_settings(told: Told, project: Path, models: list[ServedModel],
         lease=file.lease,
     )
     # the container has the variables already, with what Kubernetes put in for $(NAME)
-    settings = settings.model_copy(update={"handler": settings.handler.model_copy(update={"env": {}})})
+    handler = settings.handler.model_copy(update={"env": {}})
+    settings = settings.model_copy(update={"handler": handler, "closes_halted": told.index == 0})
     replace_file(told.places.worker_settings, settings.model_dump_json(indent=2))
 
 

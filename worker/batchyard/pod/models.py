@@ -1,7 +1,7 @@
 """The job's models where the model server of the pod can load them: it runs in a container and an image of its own.
 
-A model on a volume of the job, or on the shared one (those of a bucket are fetched to it), is served from there. One of
-the handler's image is copied: the server's image doesn't have it.
+A model on a volume of the job, or on the shared one (those of a bucket are fetched to it), is served from there. One
+of the handler's image is copied: the server's image doesn't have it.
 """
 
 import os
@@ -11,13 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batchyard.api.errors import BatchyardError
-from batchyard.api.storage import storage_settings
 from batchyard.models import fetch
 from batchyard.models.layout import version_number
 from batchyard.models.local import ServedModel
 from batchyard.models.serving_config import config_text
 from batchyard.pod.told import Told
-from batchyard.storage.door import store_options
 
 _SPARE = 64 << 20  # bytes that stay free on the shared volume
 
@@ -39,7 +37,7 @@ def ready_models(told: Told, project: Path, say: Callable[[str, str], None]) -> 
         folder=project,
         links=told.places.ours / "links",
         downloads=told.places.models,
-        options=store_options(storage_settings(told.job.spec.storage)),
+        options=told.store,
         say=lambda text: say("INFO", text),
     )
     served = _shared(told, found, say)

@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+from batchyard.api.last_words import leave_word
 from batchyard.api.process import die_with_parent
 from batchyard.worker.loop import Worker
 from batchyard.worker.settings import WorkerSettings
@@ -16,7 +17,11 @@ def main(arguments: list[str]) -> int:
         from batchyard.worker.check import check
 
         return check(settings)
-    return Worker(settings).run()
+    worker = Worker(settings)
+    code = worker.run()
+    if worker.last_words:
+        leave_word(worker.last_words)
+    return code
 
 
 if __name__ == "__main__":

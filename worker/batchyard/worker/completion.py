@@ -6,11 +6,13 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from batchyard.queue.port import Queue
+from batchyard.queue.port import Queue, State
 from batchyard.worker.settings import WorkerSettings
 
 if TYPE_CHECKING:
     from batchyard.output.parts import Parts
+
+_OTHERS_LEAVE = 15.0  # seconds; a worker gives the running batches of a halted job 5 of them
 
 
 class JobOutput:
@@ -40,23 +42,46 @@ class JobOutput:
         """
         if not self.is_wanted:
             return
-        from batchyard.api.status import State
+        from batchyard.api.status import State as JobState
+
+        with contextlib.closing(open_handle()) as queue:
+            state = queue.state()
+            self._close(queue, state, JobState.COMPLETED_WITH_FAILURES if state.counts.failed else JobState.SUCCEEDED)
+
+    def write_halted_files(self, open_handle: Callable[[], Queue]) -> None:
+        """Write what ``write_closing_files`` does for a job that was halted, once no worker holds a batch any more.
+
+        Not to an output that is not this job's: it may have been halted for that. Raises OutputUnavailable,
+        OutputInvalid, QueueUnavailable, QueueLost.
+        """
+        if not self.is_wanted:
+            return
+        from batchyard.output.owner import is_owned_by
+        from batchyard.queue.ending import ending
+
+        with contextlib.closing(open_handle()) as queue:
+            until = time.monotonic() + _OTHERS_LEAVE
+            while (state := queue.state()).counts.running and time.monotonic() < until:
+                time.sleep(0.2)
+            ended = ending(state)
+            if ended is not None and is_owned_by(self._open(), self._settings.job_id):
+                self._close(queue, state, ended.state)
+
+    def _close(self, queue: Queue, state: State, ended: str) -> None:
         from batchyard.output.finish import write_errors, write_manifest
 
         parts, settings = self._open(), self._settings
-        with contextlib.closing(open_handle()) as queue:
-            state = queue.state()
-            write_errors(queue.failed(), settings.job_id, parts)
-            write_manifest(
-                parts,
-                job=settings.job_name,
-                job_id=settings.job_id,
-                state=State.COMPLETED_WITH_FAILURES if state.counts.failed else State.SUCCEEDED,
-                start_time=settings.start_time,
-                completion_time=time.time(),
-                counts=state.counts,
-                items=state.items,
-            )
+        write_errors(queue.failed(), settings.job_id, parts)
+        write_manifest(
+            parts,
+            job=settings.job_name,
+            job_id=settings.job_id,
+            state=ended,
+            start_time=settings.start_time,
+            completion_time=time.time(),
+            counts=state.counts,
+            items=state.items,
+        )
 
     def _open(self) -> "Parts":
         from batchyard.output.parts import Parts

@@ -31,6 +31,7 @@ EXIT_DONE, EXIT_FAILED, EXIT_INVALID, EXIT_TERMINATED = 0, 1, 64, 143
 _TICK = 0.05
 _HALT_GRACE = 5.0  # seconds that running batches get once the job is halted
 _SETTLE_GRACE = 15.0  # seconds to wait for a queue that is away when nothing but settling is left
+_HALT_PAUSE = 2.0  # seconds before a queue that is away is told again that the job is halted
 _STOP_GRACE = 2.0  # seconds for idle handler processes to leave by themselves
 _PREFETCH_BYTES = 64 << 20
 
@@ -70,6 +71,9 @@ class Worker:
         self._leave_by: float | None = None
         self._settle_by: float | None = None
         self._exit: int | None = None
+        self._halt_again = 0.0
+        self.last_words = ""
+        """Why it ended, when it could not go on."""
         self._said_ready = False
         self._trouble_said = 0.0
 
@@ -152,7 +156,7 @@ class Worker:
         now = time.monotonic()
         if fatal:
             self._log.say("ERROR", message)
-            self._exit = EXIT_FAILED
+            self._end(EXIT_FAILED, message)
         elif now - self._trouble_said > 10.0:
             self._trouble_said = now
             self._log.say("WARNING", f"waiting for the queue: {message}")
@@ -243,25 +247,36 @@ class Worker:
     def _is_leaving(self) -> bool:
         return self._leave_by is not None or self._exit is not None
 
-    def _halt(self, reason: str, message: str) -> None:
-        """Stop the job for everyone; the queue may be away, then this worker says it and goes."""
+    def _end(self, code: int, why: str) -> None:
+        self._exit, self.last_words = code, why
+
+    def _halt(self, reason: str, message: str) -> bool:
+        """Stop the job for everyone; False when the queue is away and was not told."""
         self._log.say("ERROR", f"{reason}: {message}")
         try:
             with contextlib.closing(self._open()) as handle:
                 handle.halt(reason, message)
-        except BatchyardError as error:  # the exit code still tells
+        except BatchyardError as error:
             self._log.say("ERROR", f"the queue could not be told: {error}")
+            return False
+        return True
+
+    def _check_refusal(self, now: float) -> None:
+        """End with the handler's fault, but not a job that is over, nor before the queue knows why."""
+        refused = self._pool.refused
+        if refused is None or self._is_leaving or self._terminated or self._state is None or self._state.is_over:
+            return
+        if refused.reason is None:
+            self._log.say("ERROR", refused.message)
+            self._end(EXIT_FAILED, refused.message)
+        elif now >= self._halt_again:
+            self._halt_again = now + _HALT_PAUSE
+            if self._halt(refused.reason, refused.message):
+                self._end(EXIT_INVALID, refused.message)
 
     def _check_end(self) -> None:
         now = time.monotonic()
-        refused = self._pool.refused
-        if refused is not None and self._exit is None:
-            if refused.reason is None:
-                self._log.say("ERROR", refused.message)
-                self._exit = EXIT_FAILED
-            else:
-                self._halt(refused.reason, refused.message)
-                self._exit = EXIT_INVALID
+        self._check_refusal(now)
         if self._leave_by is None:
             if self._state is not None and self._state.is_over:
                 self._begin_leaving(now, _HALT_GRACE)
@@ -309,4 +324,13 @@ class Worker:
         self._settler.finish()
         self._writer.close()
         self._settler.join(timeout=5.0)
+        if self._settings.closes_halted and self._state is not None and self._state.halt is not None:
+            self._close_halted()
         self._log.flush()
+
+    def _close_halted(self) -> None:
+        """Close the output of a job that was stopped: nobody takes the completion token, which else sees to it."""
+        try:
+            self._output.write_halted_files(self._open)
+        except BatchyardError as error:
+            self._log.say("WARNING", f"errors.jsonl and manifest.json could not be written: {error}")

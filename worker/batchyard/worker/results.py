@@ -17,6 +17,7 @@ _HELD_BYTES = 32 << 20  # of results, from which on no more are made than a few
 _FEW = 16
 _MANY = 96
 _PAUSES = (0.2, 0.5, 1.0, 2.0, 4.0)  # seconds between tries before the job is stopped for want of room
+_STORE_PAUSES = (*_PAUSES, 8.0, 15.0, 30.0, 30.0, 30.0, 30.0, 30.0)  # a store is started again, throttling ends
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,7 @@ class Writer:
         """``to_store``: the output is an object store, whose answers are waited for side by side."""
         self._say = say
         self._most = _MANY if to_store else _FEW
+        self._pauses = _STORE_PAUSES if to_store else _PAUSES
         self._threads = ThreadPoolExecutor(_TO_STORE if to_store else _TO_DISK, thread_name_prefix="batchyard-writer")
         self._stop = threading.Event()
         self._sizes: dict[int, int] = {}  # of what is under way, by the identity of its work
@@ -62,7 +64,7 @@ class Writer:
     def _run(self, work: Work, write: Callable[[], None]) -> None:
         error: str | None = None
         try:
-            for pause in (*_PAUSES, None):
+            for pause in (*self._pauses, None):
                 try:
                     write()
                     error = None

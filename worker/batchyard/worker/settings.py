@@ -85,5 +85,6 @@ class WorkerSettings(_Frozen):
     start_time: float = 0.0
     lease: float = 30.0
     max_lost: int = 10
+    closes_halted: bool = False  # whether this worker, and no other, closes the output of a job that was halted
     drain: float | None = None  # seconds that running batches get after SIGTERM; None: as long as they take
     log_format: Literal["json", "text"] = "json"
