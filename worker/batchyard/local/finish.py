@@ -13,7 +13,7 @@ from batchyard.local.state import RunRecord
 from batchyard.output import begin
 from batchyard.output.finish import write_errors, write_manifest
 from batchyard.output.owner import Owner
-from batchyard.output.parts import OutputUnavailable, Parts
+from batchyard.output.parts import OutputInvalid, OutputUnavailable, Parts
 from batchyard.queue.port import Queue
 from batchyard.storage.door import store_options
 
@@ -67,5 +67,5 @@ def close_output(plan: Plan, record: RunRecord, queue: Queue, ended: Outcome, sa
             counts=state.counts,
             items=state.items,
         )
-    except OutputUnavailable as error:
+    except (OutputInvalid, OutputUnavailable) as error:
         say(f"errors.jsonl and manifest.json could not be written: {error}")

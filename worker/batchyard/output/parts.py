@@ -23,7 +23,7 @@ _OURS = re.compile(r"parts/\d{6,}/part-\d{9,}\.jsonl")
 
 
 class OutputInvalid(InvalidError):
-    """The job's output path cannot be used; said before any batch runs."""
+    """The job's output cannot be used until the user changes something: its path, a permission, credentials."""
 
     reason = "OutputInvalid"
 
@@ -32,7 +32,7 @@ class OutputUnavailable(TransientError):
     """The output cannot be written now (a full disk, a store that is away); the message says where and what to do."""
 
 
-class FileNotThere(OutputUnavailable):
+class FileNotThere(OutputInvalid):
     """A file of the output is not there; or there is no such bucket."""
 
 
@@ -40,7 +40,8 @@ class Parts:
     """The output folder, or prefix of a bucket, of one job.
 
     A local one is cheap to make, and nothing is touched before the first call; for a bucket it holds a client, which
-    threads may share and which must not go through a fork. Raises OutputInvalid without credentials.
+    threads may share and which must not go through a fork. Every method but ``url`` raises OutputUnavailable when a
+    disk or a store cannot do it now, and OutputInvalid when a store refuses it.
     """
 
     def __init__(self, path: str | os.PathLike[str], options: StoreOptions | None = None) -> None:
@@ -60,39 +61,36 @@ class Parts:
         return self._storage.url(name)
 
     def write(self, index: int, data: bytes) -> None:
-        """Make the result of batch ``index`` durable, replacing an earlier one; no data means no part.
-
-        Raises OutputUnavailable.
-        """
+        """Make the result of batch ``index`` durable, replacing an earlier one; no data means no part."""
         if data:
             self.put(part_name(index), [data])
         else:
             self.delete(part_name(index))
 
     def put(self, name: str, chunks: Iterable[bytes]) -> int:
-        """Write one file of the output, whole or not at all; return its bytes. Raises OutputUnavailable."""
+        """Write one file of the output, whole or not at all; return its bytes."""
         with _told():
             return self._storage.put(name, chunks)
 
     def put_new(self, name: str, data: bytes) -> bool:
-        """Write one file unless there is one; return whether it was written. Raises OutputUnavailable."""
+        """Write one file unless there is one; return whether it was written."""
         with _told():
             return self._storage.put_new(name, data)
 
     def delete(self, name: str) -> None:
-        """Remove one file of the output if it is there. Raises OutputUnavailable."""
+        """Remove one file of the output if it is there."""
         with _told():
             self._storage.delete(name)
 
     def read(self, name: str) -> bytes | None:
-        """Return the content of a small file of the output, None when there is none. Raises OutputUnavailable."""
+        """Return the content of a small file of the output, None when there is none."""
         try:
             return self.content(name)
         except FileNotThere:
             return None
 
     def has(self, name: str) -> bool:
-        """Return whether a file of the output is there. Raises OutputUnavailable."""
+        """Return whether a file of the output is there."""
         try:
             with _told():
                 self._storage.stat(name)
@@ -101,32 +99,29 @@ class Parts:
         return True
 
     def written(self) -> Iterator[Stored]:
-        """Yield the parts that are there, in the order of the input. Raises OutputUnavailable."""
+        """Yield the parts that are there, in the order of the input."""
         with _told():
             yield from (stored for stored in self._storage.list(PARTS) if _OURS.fullmatch(stored.name))
 
     def content(self, name: str) -> bytes:
-        """Return one file of the output whole. Raises OutputUnavailable, FileNotThere."""
+        """Return one file of the output whole. Raises FileNotThere."""
         with _told():
             return b"".join(self._storage.chunks(name))
 
     def lines(self, name: str) -> Iterator[bytes]:
-        """Yield the lines of one file of the output. Raises OutputUnavailable."""
+        """Yield the lines of one file of the output. Raises FileNotThere."""
         with _told(), self._storage.open(name) as file:
             yield from file
 
     def check_writable(self) -> None:
-        """Make the folder and write to it once.
-
-        Raises OutputInvalid, saying what to change; OutputUnavailable when a store does not answer now.
-        """
+        """Make the folder and write to it once. Raises OutputInvalid, saying what to change."""
         with _told():
             problem = self._storage.check()
         if problem is not None:
             raise OutputInvalid(f"output.path: results cannot be written: {problem}")
 
     def prepare(self, *, fresh: bool) -> None:
-        """Ready the folder for a run; nobody may be writing there. Raises OutputUnavailable.
+        """Ready the folder for a run; nobody may be writing there.
 
         Removes what killed writers left and, when ``fresh``, the files of an earlier run: parts, errors and
         manifest. Files that are not ours stay.
@@ -171,5 +166,7 @@ def _told() -> Iterator[None]:
         yield
     except NotThere as error:
         raise FileNotThere(f"output: {error}") from error
-    except (StorageRefused, StorageUnavailable) as error:
+    except StorageRefused as error:
+        raise OutputInvalid(f"output: {error}") from error
+    except StorageUnavailable as error:
         raise OutputUnavailable(f"output: {error}") from error
