@@ -3,9 +3,11 @@
 Needs the test bed or another disposable cluster (KUBECONFIG) and the images; installs the chart for the length of the
 program. Two measurements, over some rounds each:
 
-- apply to first batch, against a plain Job with the same image that only prints the time. The two take turns; medians are compared.
+- apply to first batch, against a plain Job with the same image that only prints the time. The two take turns, and
+  medians are compared.
 - the end of the last batch (the handler prints the time) to the moment at which a watch shows a terminal state. Jobs
-  of short batches, and one job a round whose single batch takes longer than any of the operator's waits. The worst round counts.
+  of short batches, and one job a round whose single batch takes longer than any of the operator's waits. The worst
+  round counts.
 
 All clocks are this machine's, so the cluster's node must be on it.
 """
