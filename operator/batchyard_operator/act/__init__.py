@@ -1,1 +1,1 @@
-"""Everything the operator changes: server-side apply, deletions, status, events, and the queue's streams."""
+"""Everything the operator changes: children, statuses, Events. The only package that talks to the API server."""

@@ -1,1 +1,1 @@
-"""What a turn may look at: Kubernetes objects from watch caches, and a job's queue. Reads only."""
+"""What a turn sees: watch caches, the queue, Events looked up; put together as one frozen Observation."""
