@@ -22,6 +22,8 @@ from batchyard.worker.planned import serving_settings, worker_settings
 
 Say = Callable[[str, str], None]
 
+_STORES = 60.0  # seconds: whatever fetches from a store is patient by itself, with each file
+
 
 class Blamed(InvalidError):
     """What a storage or another lower layer refused, with the part of the job that is to blame."""
@@ -40,7 +42,7 @@ def fetch(told: Told, queue: Queue, say: Say) -> int:
     handler = told.job.spec.handler
     has_script = handler.dependencies is not None and handler.dependencies.shell is not None
     with blamed_on(Reason.HANDLER_INVALID):
-        project = patiently(lambda: ready_project(told), say)
+        project = patiently(lambda: ready_project(told), say, limit=_STORES)
         if not has_script:  # a script may make the file
             check_handler(told, project)
     if told.index == 0 and told.job.spec.input.kind == "items":
@@ -49,7 +51,7 @@ def fetch(told: Told, queue: Queue, say: Say) -> int:
         if outcome is Outcome.HALTED:
             return _nothing_to_do(told, say)
     with blamed_on(Reason.MODEL_INVALID):
-        models = patiently(lambda: ready_models(told, project, say), say)
+        models = patiently(lambda: ready_models(told, project, say), say, limit=_STORES)
     with blamed_on(Reason.HANDLER_INVALID):
         paths = ready_dependencies(told, project, say)
         if has_script:
