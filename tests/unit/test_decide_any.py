@@ -8,6 +8,7 @@ from batchyard.api.status import State, Status
 from batchyard.queue.port import Completion, Counts, Failure, Halt
 from batchyard.queue.port import State as QueueState
 from batchyard_operator.decide import Limits, decide
+from batchyard_operator.decide.turn import moment
 from batchyard_operator.model import ChildSeen, Decision, JobSeen, Key, Observation, PodSeen, QueueSeen, Sample
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -156,6 +157,11 @@ def check_status(before: Any, decision: Decision, world: World) -> None:
             assert getattr(after, name) == getattr(was, name)
         assert [c.last_transition_time for c in after.conditions] == [c.last_transition_time for c in was.conditions]
         assert not decision.events
+    stood = {c.type: c for c in was.conditions}
+    for condition in after.conditions:
+        old = stood.get(condition.type)
+        is_kept = old is not None and old.status == condition.status
+        assert condition.last_transition_time == (old.last_transition_time if old and is_kept else moment(world.now))
     assert after.observed_generation == world.generation
     if was.start_time is not None:
         assert after.start_time == was.start_time
