@@ -83,7 +83,7 @@ def rate(count: int, put: Callable[[int], object]) -> float:
         return count / (time.perf_counter() - start)
 
 
-def bare_rate(server: S3Server, endpoint: str, count: int) -> float:
+def bare_rate(endpoint: str, count: int) -> float:
     from botocore.config import Config
     from botocore.session import Session
 
@@ -134,10 +134,10 @@ def worker_rate(endpoint: str, count: int) -> float:
         return count / taken
 
 
-def measure(server: S3Server, endpoint: str, what: str, count: int, rounds: int) -> list[Claim]:
+def measure(endpoint: str, what: str, count: int, rounds: int) -> list[Claim]:
     bare, parts, worker = [], [], []
     for _ in range(rounds):  # side by side: what disturbs the one disturbs the others
-        bare.append(bare_rate(server, endpoint, count))
+        bare.append(bare_rate(endpoint, count))
         parts.append(parts_rate(endpoint, count))
         worker.append(worker_rate(endpoint, count))
     alone = statistics.median(bare)
@@ -157,9 +157,9 @@ def main() -> None:
     os.environ |= {"AWS_ACCESS_KEY_ID": OWNER[0], "AWS_SECRET_ACCESS_KEY": OWNER[1], "AWS_REGION": REGION}
     count, rounds = (1_000, 1) if quick else (10_000, 2)
     with tempfile.TemporaryDirectory() as folder, closing(S3Server(Path(folder) / "server")) as server:
-        claims = measure(server, server.endpoint, "local", count, rounds)
+        claims = measure(server.endpoint, "local", count, rounds)
         with slow(server.port, 0.02) as endpoint:
-            claims += measure(server, endpoint, "20 ms away", count // 4, rounds)
+            claims += measure(endpoint, "20 ms away", count // 4, rounds)
     report(claims)
 
 

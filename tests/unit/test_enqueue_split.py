@@ -94,13 +94,15 @@ def test_cutting_from_any_batch_boundary_gives_the_same_batches(values, size, da
 
 
 def test_a_batch_over_the_limit_is_refused_with_the_item_that_is_too_much():
-    with pytest.raises(InputInvalid, match=r"^data.jsonl:\d \(item \d\): .* in \d items .* lower input.batchSize"):
+    told = r"^data.jsonl:\d \(batch 0, item \d\): .* in \d items, .* lower input.batchSize\.$"
+    with pytest.raises(InputInvalid, match=told):
         list(split(lines_of(["x" * 30] * 9), 9, limit=100))
 
 
 def test_an_item_over_the_limit_is_refused_with_its_place():
-    with pytest.raises(InputInvalid, match=r"^data.jsonl:2 \(item 1\): found an item of 203 bytes, expected at"):
-        list(split(lines_of(["x", "y" * 200], together=1), 1, limit=100))
+    told = r"^data.jsonl:2 \(batch 8, item 1\): found .* 203 bytes, expected at .*; set it\.$"
+    with pytest.raises(InputInvalid, match=told):
+        list(split(lines_of(["x", "y" * 200], together=1), 1, limit=100, index=7, advice="set it"))
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,12 @@
 """The body of a queue message: what the enqueuer writes, every engine carries, and a handler process reads.
 
 A body is one JSON header line, then the batch's items as one JSON array. The header tells a worker what it must
-know without decoding the items; the items pass from the enqueuer to the user's handler as bytes, untouched.
+know without decoding the items; the items pass from the enqueuer to the user's handler as bytes, untouched. Items
+that are too large for a queue lie in the job's work prefix; the body then is a reference, a header without items.
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -22,13 +23,16 @@ class Header:
     ``first``: position (from 0) of the batch's first item in the job's input. ``count``: number of items.
     ``invalid``: why this batch cannot run (a malformed input line, with file and line number); such a batch is
     buried without running, so that it counts as a failed batch. Its items are the raw text that was found.
-    ``source``: where the items came from (a file's path), for messages; empty for inline items.
+    ``source``: where the items came from (a file's path), for messages; empty for inline items. ``stored``: bytes of
+    the items where they lie in the job's work prefix, because the queue takes no message so large; 0 where they are
+    in the body.
     """
 
     first: int
     count: int
     invalid: str | None = None
     source: str = ""
+    stored: int = 0
 
 
 def encode(header: Header, items: bytes) -> bytes:
@@ -38,6 +42,8 @@ def encode(header: Header, items: bytes) -> bytes:
         fields["invalid"] = header.invalid
     if header.source:
         fields["source"] = header.source
+    if header.stored:
+        fields["stored"] = header.stored
     return orjson.dumps(fields) + b"\n" + items
 
 
@@ -51,9 +57,15 @@ def decode_header(body: bytes | memoryview) -> Header:
             count=int(fields["count"]),
             invalid=fields.get("invalid"),
             source=str(fields.get("source", "")),
+            stored=int(fields.get("stored", 0)),
         )
     except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"not a batch message: {raw[0][:80]!r}") from error
+
+
+def reference(header: Header, size: int) -> bytes:
+    """Return the body of a batch whose items, ``size`` bytes, lie in the job's work prefix."""
+    return encode(replace(header, stored=size), b"null")
 
 
 def _holds_big_integer(text: bytes) -> bool:

@@ -12,6 +12,7 @@ def enqueue_settings(
     spec: Spec,
     *,
     queue: str,
+    job_id: str,
     folder: Path,
     work: str = "",
     allow_empty: bool = False,
@@ -31,6 +32,7 @@ def enqueue_settings(
     )
     return EnqueueSettings(
         queue=queue,
+        job_id=job_id,
         input=source,
         folder=folder,
         storage=storage_settings(spec.storage, work),

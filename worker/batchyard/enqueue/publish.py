@@ -10,6 +10,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import asdict
 from enum import Enum
 from functools import partial
@@ -18,7 +19,9 @@ from typing import NamedTuple, TypeVar
 from batchyard.enqueue.settings import EnqueueSettings
 from batchyard.enqueue.sources import Source, source_of
 from batchyard.enqueue.split import Batch, InputInvalid, Mark, Origin, split
+from batchyard.enqueue.storing import Storing
 from batchyard.queue.port import BodyTooLarge, Position, PublishConflict, Queue, QueueUnavailable
+from batchyard.storage.work import MAX_ITEMS_BYTES
 
 WINDOW_BATCHES = 1000
 WINDOW_BYTES = 8 << 20
@@ -82,24 +85,35 @@ def _run(queue: Queue, settings: EnqueueSettings, stop: threading.Event, say: Ca
     if position.published:
         say("INFO", f"going on behind batch {position.published - 1}, item {items - 1}")
     source = source_of(settings)
-    batches = split(source.runs(after), settings.batch_size, items, queue.max_body - HEADER_BYTES)
     published = position.published
+    limit, advice = _limit(queue, settings)
+    batches = split(source.runs(after), settings.batch_size, items, limit, published, advice)
     looked = time.monotonic()
-    for window in _windows(batches, digest, settings.tolerate_malformed):
-        if stop.is_set():
-            return Outcome.STOPPED
-        patiently(partial(_publish, queue, published, window), stop, say)
-        published += len(window.bodies)
-        items = window.items
-        if time.monotonic() - looked > _HALT_SECONDS:
-            looked = time.monotonic()
-            if patiently(queue.state, stop, say).halt is not None:
-                return Outcome.HALTED
+    with closing(Storing(settings, queue.max_body, stop, say)) as storing:
+        for window in _windows(batches, digest, settings.tolerate_malformed, storing, published):
+            storing.wait()
+            if stop.is_set():
+                return Outcome.STOPPED
+            patiently(partial(_publish, queue, published, window), stop, say)
+            published += len(window.bodies)
+            items = window.items
+            if time.monotonic() - looked > _HALT_SECONDS:
+                looked = time.monotonic()
+                if patiently(queue.state, stop, say).halt is not None:
+                    return Outcome.HALTED
     if published == 0 and not settings.allow_empty:
         raise InputInvalid(nothing_in(settings, source))
     patiently(lambda: queue.seal(published, items), stop, say)
     say("INFO", f"enqueued {items:,} items in {published:,} batches")
     return Outcome.SEALED
+
+
+def _limit(queue: Queue, settings: EnqueueSettings) -> tuple[int, str]:
+    """Return how many bytes a batch's items may have, and what a person can do for larger ones."""
+    most = queue.max_body - HEADER_BYTES
+    if settings.storage.work:
+        return max(most, MAX_ITEMS_BYTES), ""
+    return most, "set storage.work to a prefix where larger batches are kept" if most < MAX_ITEMS_BYTES else ""
 
 
 class _Window(NamedTuple):
@@ -118,16 +132,18 @@ def _publish(queue: Queue, first: int, window: _Window) -> None:
         raise InputInvalid(f"{window.place or 'input.items'}: {error}; lower input.batchSize.") from error
 
 
-def _windows(batches: Iterator[Batch], digest: str, tolerate: bool) -> Iterator[_Window]:
+def _windows(
+    batches: Iterator[Batch], digest: str, tolerate: bool, storing: Storing, first: int
+) -> Iterator[_Window]:
     """Yield batches by windows; a malformed line that is not tolerated raises as soon as it is met."""
     bodies: list[bytes] = []
     held, began = 0, time.monotonic()
     batch = None
-    for batch in batches:
+    for index, batch in enumerate(batches, first):
         if batch.header.invalid is not None and not tolerate:
             raise InputInvalid(f"{batch.header.invalid} With errorThreshold set the job goes on without such lines.")
-        bodies.append(batch.body)
-        held += len(batch.body)
+        bodies.append(storing.body(index, batch))
+        held += len(bodies[-1])
         if len(bodies) >= WINDOW_BATCHES or held >= WINDOW_BYTES or time.monotonic() - began >= WINDOW_SECONDS:
             yield _Window(bodies, cursor_of(batch, digest), batch.end, batch.mark.place())
             bodies, held, began = [], 0, time.monotonic()

@@ -37,11 +37,13 @@ class InputSettings(_Frozen):
 class EnqueueSettings(_Frozen):
     """Everything the enqueuer needs.
 
-    ``queue``: its URL. ``folder``: what relative paths are relative to. ``tolerate_malformed``: a malformed line
-    becomes a batch that fails instead of failing the job. ``allow_empty``: no items is a job that succeeds.
+    ``queue``: its URL. ``job_id``: names the job's own part of the work prefix. ``folder``: what relative paths are
+    relative to. ``tolerate_malformed``: a malformed line becomes a batch that fails instead of failing the job.
+    ``allow_empty``: no items is a job that succeeds.
     """
 
     queue: str = ""
+    job_id: str = ""
     input: InputSettings
     folder: Path = Path()
     storage: StorageSettings = StorageSettings()

@@ -28,7 +28,8 @@ class Origin:
     """Where values come from: one file, or the inline items (``path`` empty).
 
     ``shown`` is the path as the user would write it, for messages. ``root`` is the index of the given path that led
-    to the file, ``below`` the path relative to it. ``size`` (bytes) and ``mtime_ns`` tell whether the file changed.
+    to the file, ``below`` the path relative to it. ``size`` (bytes), ``mtime_ns`` and, in a bucket, ``etag`` tell
+    whether the file changed.
     """
 
     shown: str = ""
@@ -37,6 +38,7 @@ class Origin:
     below: str = ""
     size: int = 0
     mtime_ns: int = 0
+    etag: str = ""
 
 
 class Mark(NamedTuple):
@@ -91,12 +93,15 @@ class Batch(NamedTuple):
         return self.header.first + self.header.count
 
 
-def split(runs: Iterable[Run], size: int, first: int = 0, limit: int | None = None) -> Iterator[Batch]:
+def split(
+    runs: Iterable[Run], size: int, first: int = 0, limit: int | None = None, index: int = 0, advice: str = ""
+) -> Iterator[Batch]:
     """Yield the batches of the items in ``runs``: ``size`` items each, the last one what is left.
 
     Batches go on across files. A malformed line is a batch of its own, so that it counts as one failed batch; the
     batch before it ends there, because the positions of a batch's items have no gap. ``first`` is the position of
-    the first item. Raises InputInvalid for a batch of more than ``limit`` bytes, naming the item that is too much.
+    the first item, ``index`` the number of the first batch. Raises InputInvalid for a batch of more than ``limit``
+    bytes, naming the item that is too much; ``advice``: what a person can do besides a lower batchSize.
     """
     parts: list[bytes] = []
     held = 0
@@ -106,9 +111,11 @@ def split(runs: Iterable[Run], size: int, first: int = 0, limit: int | None = No
             if parts and mark:
                 yield _batch(parts, first, source, mark)
                 first += len(parts)
+                index += 1
                 parts, held = [], 0
             yield _malformed(run, first)
             first += 1
+            index += 1
             continue
         at, count = 0, len(run.raws)
         while at < count:
@@ -118,10 +125,13 @@ def split(runs: Iterable[Run], size: int, first: int = 0, limit: int | None = No
             at += len(piece)
             held += sum(map(len, piece)) + len(piece)
             if limit is not None and held > limit:
-                raise InputInvalid(_too_large(run.mark(at).place(), first + len(parts) - 1, len(parts), held, limit))
+                place, position = run.mark(at).place(), first + len(parts) - 1
+                where = f"{place} (batch {index}, item {position})" if place else f"batch {index}, item {position}"
+                raise InputInvalid(f"{where}: {_too_large(len(parts), held, limit, advice)}")
             if len(parts) == size:
                 yield _batch(parts, first, source, run.mark(at))
                 first += size
+                index += 1
                 parts, held = [], 0
         mark = run.mark(count) if parts else None
     if parts and mark:
@@ -142,14 +152,11 @@ def _malformed(run: Run, first: int) -> Batch:
     return Batch(header, encode(header, orjson.dumps([text])), mark)
 
 
-def _too_large(place: str, position: int, count: int, held: int, limit: int) -> str:
-    where = f"{place} (item {position})" if place else f"item {position}"
-    if count == 1:
-        return f"{where}: found an item of {held:,} bytes, expected at most {limit:,} bytes in one batch."
-    return (
-        f"{where}: found {held:,} bytes in {count} items of one batch, expected at most {limit:,} bytes; "
-        "lower input.batchSize."
-    )
+def _too_large(count: int, held: int, limit: int, advice: str) -> str:
+    found = f"an item of {held:,} bytes" if count == 1 else f"{held:,} bytes in {count} items"
+    advices = [*(["lower input.batchSize"] if count > 1 else []), *([advice] if advice else [])]
+    ways = f"; {', or '.join(advices)}" if advices else ""
+    return f"found {found}, expected at most {limit:,} bytes in one batch{ways}."
 
 
 def shortened(raw: bytes, most: int = 60) -> str:

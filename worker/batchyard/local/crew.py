@@ -117,7 +117,7 @@ class Crew:
         return ModelServer(self._child("model-server", argv), f"unix:{socket}")
 
     def _make_enqueuer(self) -> Child:
-        settings = enqueue_settings(self._plan, self._queue_url)
+        settings = enqueue_settings(self._plan, self._queue_url, self._record.job_id)
         return self._own("enqueuer", "batchyard.enqueue", self._write("enqueue.json", settings.model_dump_json()))
 
     def _make_workers(self) -> None:

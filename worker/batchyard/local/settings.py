@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from batchyard.api.storage import storage_settings
+from batchyard.api.storage import StorageSettings, storage_settings
 from batchyard.enqueue import planned as enqueuing
 from batchyard.enqueue.settings import EnqueueSettings
 from batchyard.local.plan import Plan
@@ -32,9 +32,12 @@ def served_models(plan: Plan, say: Callable[[str], None]) -> list[ServedModel]:
     )
 
 
-def enqueue_settings(plan: Plan, queue: str) -> EnqueueSettings:
-    """Return what the enqueuer is told."""
-    return enqueuing.enqueue_settings(plan.job.spec, queue=queue, folder=plan.folder, allow_empty=plan.allow_empty)
+def enqueue_settings(plan: Plan, queue: str, job_id: str = "") -> EnqueueSettings:
+    """Return what the enqueuer is told; one that only looks at the input needs neither queue nor id."""
+    told = enqueuing.enqueue_settings(
+        plan.job.spec, queue=queue, job_id=job_id, folder=plan.folder, allow_empty=plan.allow_empty
+    )
+    return told.model_copy(update={"storage": _located(told.storage, plan)})
 
 
 def worker_settings(
@@ -48,14 +51,22 @@ def worker_settings(
     extra_paths: Sequence[Path],
 ) -> WorkerSettings:
     """Return what one worker is told. ``start_time`` in unix seconds; ``queue``: its URL."""
-    return working.worker_settings(
+    told = working.worker_settings(
         plan.job,
         worker=worker,
         job_id=job_id,
         start_time=start_time,
         queue=queue,
         project=plan.project,
-        output_path=str(plan.output) if plan.output else None,
+        output_path=plan.output,
         serving=serving,
         extra_paths=extra_paths,
     )
+    return told.model_copy(update={"storage": _located(told.storage, plan)})
+
+
+def _located(storage: StorageSettings, plan: Plan) -> StorageSettings:
+    """Return how the store is reached, with an absolute work folder: a relative one starts at the manifest's."""
+    if not storage.work or "://" in storage.work:
+        return storage
+    return storage.model_copy(update={"work": str((plan.folder / Path(storage.work).expanduser()).absolute())})

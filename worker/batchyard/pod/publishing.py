@@ -24,7 +24,8 @@ def publish(told: Told, queue: Queue, say: Callable[[str, str], None]) -> Outcom
         return Outcome.SEALED
     if not position.published:  # from the first batch on there may be results of this job, and nobody clears them
         patiently(lambda: _begin_output(told), say)
-    settings = enqueue_settings(told.job.spec, queue=told.file.queue, folder=Path("/"), work=told.file.work)
+    file = told.file
+    settings = enqueue_settings(told.job.spec, queue=file.queue, job_id=file.job_id, folder=Path("/"), work=file.work)
     return enqueue(queue, settings, threading.Event(), say)
 
 
