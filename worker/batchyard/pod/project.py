@@ -3,12 +3,10 @@
 from pathlib import Path
 
 from batchyard.api.handler import Project
-from batchyard.api.storage import storage_settings
 from batchyard.handler.load import find
 from batchyard.pod.told import Told
 from batchyard.projects import fetch
 from batchyard.projects.files import ProjectInvalid, copy_config_map, write_inline
-from batchyard.storage.door import store_options
 
 
 def ready_project(told: Told) -> Path:
@@ -25,7 +23,7 @@ def ready_project(told: Told) -> Path:
     elif project.config_map is not None:
         copy_config_map(told.places.project_source, target, project.config_map)
     elif project.s3 is not None:
-        fetch.ready_project(project.s3, target, store_options(storage_settings(told.job.spec.storage)))
+        fetch.ready_project(project.s3, target, told.store)
     elif project.image is not None:
         return _of_image(project)
     return target
