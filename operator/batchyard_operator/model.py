@@ -100,7 +100,8 @@ class ChildSeen:
     """A child Job: the workers' or the enqueuer's.
 
     ``complete`` and ``failed``: the conditions of these types are true; ``failed`` also when FailureTarget is.
-    ``events``: its newest ``FailedCreate`` messages, looked up only while pods are missing.
+    ``events``: its newest ``FailedCreate`` messages, looked up only while pods are missing. ``failed_indexes``: those
+    of an Indexed Job that are given up for good, as Kubernetes writes them (``0,3-5``).
     """
 
     name: str
@@ -116,6 +117,7 @@ class ChildSeen:
     failed_message: str = ""
     is_deleting: bool = False
     events: tuple[str, ...] = ()
+    failed_indexes: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,8 +43,8 @@ def started(seconds: float, **other: Any) -> dict[str, Any]:
     return begun(startTime=time(NOW - seconds), **other)
 
 
-def suspended_until(seconds: float) -> dict[str, Any]:
-    resumed = {"type": "Suspended", "status": "False", "reason": "Running", "lastTransitionTime": time(NOW - seconds)}
+def suspended_until(seconds: float, status: str = "False") -> dict[str, Any]:
+    resumed = {"type": "Suspended", "status": status, "reason": "Running", "lastTransitionTime": time(NOW - seconds)}
     return started(500, conditions=[resumed])
 
 
@@ -57,6 +57,7 @@ def suspended_until(seconds: float) -> dict[str, Any]:
         pytest.param(started(61), {"timeout": "60s", "suspend": True}, False, id="suspended: its time stands still"),
         pytest.param(suspended_until(30), {"timeout": "60s"}, False, id="resumed: it counts anew"),
         pytest.param(suspended_until(90), {"timeout": "60s"}, True, id="resumed long ago"),
+        pytest.param(suspended_until(90, "True"), {"timeout": "60s"}, False, id="resumed by this very turn"),
     ],
 )
 def test_a_job_that_runs_longer_than_its_timeout_is_halted(
@@ -91,6 +92,8 @@ def enqueuer_pod(code: int, message: str) -> Any:
     return pod(ENQUEUER_POD, gone, phase="Failed")
 
 
+INLINE = {"input": {"items": [1, 2, 3]}}
+OTHER = ready("digits-workers-1-b")
 OPEN = queue(state(published=3, sealed=False))
 
 
@@ -143,6 +146,12 @@ OPEN = queue(state(published=3, sealed=False))
             id="an enqueuer that fails again and again",
         ),
         pytest.param(
+            seen(job_seen(spec=INLINE), queue=OPEN, workers=child(failed_indexes="0,2-3"), pods=(failed(), OTHER)),
+            "EnqueuerFailed",
+            "worker 0, which queues the items of the manifest, failed again and again, the last time: pod digits-w",
+            id="the worker that publishes inline items is given up",
+        ),
+        pytest.param(
             seen(queue=OPEN, enqueuer=enqueuer(complete=True)),
             "EnqueuerFailed",
             "not every batch is queued",
@@ -165,6 +174,11 @@ def test_children_that_gave_up_halt_the_job(found: Observation, reason: str, wor
         pytest.param(seen(enqueuer=enqueuer(failed=True)), id="an enqueuer that failed after the seal"),
         pytest.param(seen(enqueuer=enqueuer(complete=True)), id="an enqueuer that is done"),
         pytest.param(seen(workers=child(failed=True, is_deleting=True)), id="a Job that is being replaced"),
+        pytest.param(
+            seen(job_seen(spec=INLINE), queue=OPEN, workers=child(failed_indexes="1,10"), pods=(ready(),)),
+            id="another worker is given up",
+        ),
+        pytest.param(seen(workers=child(failed_indexes="0"), pods=(OTHER,)), id="the first worker, after the seal"),
         pytest.param(seen(queue=away(), workers=child(failed=True)), id="nobody knows what the queue says"),
         pytest.param(seen(pods=(failed(), ready("digits-workers-1-b"))), id="a pod that is tried again"),
     ],

@@ -17,6 +17,7 @@ from operator_builders import (
     begun,
     child,
     enqueuer,
+    failed,
     failed_batch,
     fetched,
     job_seen,
@@ -217,6 +218,13 @@ def test_what_workers_settle_while_they_leave_is_still_counted() -> None:
     after = status_of(decided(seen(job_seen(status=before), queue=queue(leaving))))
     assert (after["state"], after["reason"]) == ("Failed", "ErrorThresholdExceeded")
     assert after["progress"] == "7/10"
+
+
+def test_without_workers_nothing_is_in_anybodys_hands() -> None:
+    before = ended_status(state="Failed", reason="QueueLost", batches={"succeeded": 1, "failed": 0, "running": 3})
+    for found in (queue(state(1, running=3, halt=Halt("HandlerInvalid", "x"))), LOST):
+        batches = status_of(decided(seen(job_seen(status=before), queue=found, pods=(failed(),))))["batches"]
+        assert (batches["running"], batches["pending"]) == (0, 9 if found is not LOST else 3)
 
 
 def test_a_manifest_stays_refused() -> None:

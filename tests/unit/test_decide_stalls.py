@@ -196,6 +196,16 @@ CAUSES = [
         id="an enqueuer that fails",
     ),
     pytest.param(
+        seen(
+            job_seen(spec={"input": {"items": [1]}}),
+            queue=OPEN,
+            pods=(pending(unscheduled="no node"), ready("digits-workers-1-b")),
+        ),
+        "Unschedulable",
+        f"pod {POD} fits on no node",
+        id="the worker that publishes inline items, while others wait for batches",
+    ),
+    pytest.param(
         seen(history=samples([0] * 12)),
         "NoBatchRuns",
         "10 batches queued, workers ready: 1, none runs",

@@ -28,6 +28,13 @@ def shown(state: State | None, before: Status) -> BatchCounts | None:
     return BatchCounts.model_validate(made)
 
 
+def left_behind(batches: BatchCounts | None) -> BatchCounts | None:
+    """Return the counts of a job without workers: what their leases still hold is in nobody's hands."""
+    if batches is None:
+        return None
+    return batches.model_copy(update={"running": 0, "pending": batches.pending + batches.running})
+
+
 def settled(batches: BatchCounts | None) -> int:
     """Return how many batches are settled."""
     return batches.succeeded + batches.failed if batches else 0

@@ -79,6 +79,15 @@ def _workers_failed(turn: Turn) -> Halting | None:
     return Halting(Reason.WORKERS_FAILED, _given_up("workers failed again and again", child, why))
 
 
+def _publisher_failed(turn: Turn) -> Halting | None:
+    """Stop a job with inline items whose first worker is given up before it has queued them."""
+    child = turn.seen.workers
+    if child is None or not turn.publishes_by_worker or child.failed_indexes.split(",")[0].split("-")[0] != "0":
+        return None
+    what = "worker 0, which queues the items of the manifest, failed again and again"
+    return Halting(Reason.ENQUEUER_FAILED, _given_up(what, child, newest_failure(turn.first_worker)))
+
+
 def _given_up(what: str, child: ChildSeen, why: str | None) -> str:
     if why is not None:
         return f"{what}, the last time: {why}"
@@ -131,6 +140,7 @@ _RULES: tuple[Callable[[Turn], Halting | None], ...] = (
     _enqueuer_failed,
     _refused_in_a_pod,
     _workers_failed,
+    _publisher_failed,
     _models_never_loaded,
     _overdue,
 )

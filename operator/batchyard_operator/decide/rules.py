@@ -57,7 +57,7 @@ def _has_ended(turn: Turn) -> Decision | None:
         return None
     status = followed(turn)
     end = status.completion_time.timestamp() if status.completion_time else turn.now
-    alive = [pod for pod in turn.seen.pods if pod.phase not in ("Succeeded", "Failed")]
+    alive = turn.alive
     job = turn.seen.job.job
     ttl = job.spec.ttl_seconds_after_finished if job is not None else None
     left = None if ttl is None else end + ttl - turn.now

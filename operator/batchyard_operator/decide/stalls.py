@@ -80,7 +80,8 @@ def _enqueuer(turn: Turn) -> Stall | None:
 
 
 def _workers(turn: Turn) -> Stall | None:
-    pods = turn.pods("worker")
+    # until it has published the items the others wait for it
+    pods = turn.first_worker if turn.publishes_by_worker else turn.pods("worker")
     if _steady(turn, pods):
         return None
     return _trouble(turn, turn.seen.workers, pods, StallReason.WORKERS_FAILING)

@@ -29,7 +29,7 @@ class Standing:
 
 def built(turn: Turn, now_at: Standing, *, started: datetime | None = None) -> Status:
     """Return the whole status of a job that stands so; ``started`` where that is told for the first time."""
-    state, batches = now_at.state, counts.shown(turn.queue, turn.before)
+    state, batches = now_at.state, _batches(turn, now_at.state)
     rate, end = (None, None) if state not in _MOVING or now_at.stall else pace(turn, batches)
     completion = (turn.before.completion_time or moment(turn.now)) if state.is_ended else None
     stall = now_at.stall
@@ -58,7 +58,7 @@ def followed(turn: Turn) -> Status:
     Workers that leave a halted job settle what they have in hand. Only the generation moves with the spec.
     """
     before, generation = turn.before, turn.seen.job.generation
-    batches = counts.shown(turn.queue, before)
+    batches = _batches(turn, before.state or State.FAILED)
     told = {
         "observed_generation": generation,
         "completion_time": before.completion_time or moment(turn.now),
@@ -79,6 +79,11 @@ def made(fields: Mapping[str, Any]) -> Status:
 def dumped(status: Status) -> dict[str, Any]:
     """Return a status as the API server keeps it."""
     return status.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def _batches(turn: Turn, state: State) -> BatchCounts | None:
+    found = counts.shown(turn.queue, turn.before)
+    return counts.left_behind(found) if state.is_ended and not turn.alive else found
 
 
 def _workers(turn: Turn, state: State) -> dict[str, int]:

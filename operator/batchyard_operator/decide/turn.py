@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from batchyard.api.names import workers_name
 from batchyard.api.status import ConditionType, Status
 from batchyard.queue.port import State
 from pydantic import ValidationError
@@ -78,13 +79,30 @@ class Turn:
         """When the job started, or was resumed the last time: what ``timeout`` counts from."""
         start = self.started if self.started is not None else self.now
         for condition in self.before.conditions:
-            if condition.type is ConditionType.SUSPENDED and condition.status == "False":
-                return max(start, condition.last_transition_time.timestamp())
+            if condition.type is ConditionType.SUSPENDED:
+                was_going = condition.status == "False"  # else it is resumed by this very turn
+                return max(start, condition.last_transition_time.timestamp()) if was_going else self.now
         return start
+
+    @property
+    def publishes_by_worker(self) -> bool:
+        """Whether batches are still to be queued by the worker with index 0: inline items."""
+        return not self.reads_files and not self.is_sealed
+
+    @property
+    def alive(self) -> list[PodSeen]:
+        """The pods that have not ended."""
+        return [pod for pod in self.seen.pods if pod.phase not in ("Succeeded", "Failed")]
 
     def pods(self, component: str) -> list[PodSeen]:
         """Return the pods of ``worker`` or ``enqueuer``, by name."""
         return sorted((pod for pod in self.seen.pods if pod.component == component), key=lambda pod: pod.name)
+
+    @property
+    def first_worker(self) -> list[PodSeen]:
+        """The pods of the worker with index 0: the one that is there, and those that failed."""
+        prefix = f"{workers_name(self.seen.job.key.name)}-0-"
+        return [pod for pod in self.pods("worker") if pod.name.startswith(prefix)]
 
 
 def read_turn(seen: Observation, limits: Limits) -> Turn:

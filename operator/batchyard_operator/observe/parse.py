@@ -73,6 +73,7 @@ def child_seen(raw: Raw) -> ChildSeen:
         failed_reason=(failed or {}).get("reason", ""),
         failed_message=(failed or {}).get("message", ""),
         is_deleting="deletionTimestamp" in metadata,
+        failed_indexes=status.get("failedIndexes", ""),
     )
 
 
