@@ -217,16 +217,14 @@ class Node:
         )
         cluster.kubectl("--namespace", self.NAMESPACE, "wait", "pod/node", "--for=condition=Ready", "--timeout=120s")
 
-    def python(self, code: str, *arguments: str) -> str:
+    def python(self, code: str, *arguments: str, stdin: str | None = None) -> str:
         """Run Python there; return what it prints."""
-        return self._cluster.kubectl(
-            "--namespace", self.NAMESPACE, "exec", "node", "--", "python", "-c", code, *arguments
-        )
+        command = ["--namespace", self.NAMESPACE, "exec", *(["--stdin"] if stdin is not None else []), "node", "--"]
+        return self._cluster.kubectl(*command, "python", "-c", code, *arguments, stdin=stdin)
 
     def write(self, name: str, text: str) -> None:
         """Write a file that anybody may read, and the folders above it."""
-        more = ("--namespace", self.NAMESPACE, "exec", "--stdin", "node", "--", "python", "-c", _WRITE)
-        self._cluster.kubectl(*more, f"/folder/{name}", stdin=text)
+        self.python(_WRITE, f"/folder/{name}", stdin=text)
 
     def kill(self, pod: Object, container: str) -> None:
         """SIGKILL every process of a container, as an out-of-memory killer or a crash would."""
