@@ -98,7 +98,6 @@ def test_links_are_followed_and_a_link_to_a_folder_above_is_not_walked_again(tmp
                      r"with includes \['\*.jpg'\] select none of the 2 files looked at \(the first is 'a.JPG'\)",
                      id="includes that select nothing"),
         pytest.param({"paths": ["images/*.png"]}, "select none of the 2 files", id="a glob that matches nothing"),
-        pytest.param({"paths": ["s3://bucket/x"]}, "expected a path on this machine", id="a bucket"),
         pytest.param({"paths": ["pipe"]}, "neither a file nor a folder", id="a pipe"),
         pytest.param({"paths": ["images"], "excludes": ["!x"]}, "input.files.excludes: ", id="a pattern"),
         pytest.param({"paths": ["broken"]}, "link to nothing", id="a link to nothing"),

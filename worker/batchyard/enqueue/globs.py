@@ -21,10 +21,28 @@ def has_magic(path: str) -> bool:
     return _MAGIC.search(path) is not None
 
 
-class Globs:
-    """A list of patterns, compiled. Raises ValueError for one that cannot be."""
+def cut_at_glob(path: str) -> tuple[str, str]:
+    """Return the folder that is fixed, and the pattern below it."""
+    fixed: list[str] = []
+    pieces = path.split("/")
+    while pieces and not has_magic(pieces[0]):
+        fixed.append(pieces.pop(0))
+    return "/".join(fixed) or ("/" if path.startswith("/") else ""), "/".join(pieces)
 
-    def __init__(self, patterns: Sequence[str]) -> None:
+
+def literal_start(pattern: str) -> str:
+    """Return what every path that a pattern matches begins with."""
+    found = re.search(r"[*?\[{\\]", pattern)
+    return pattern[: found.start()] if found else pattern
+
+
+class Globs:
+    """A list of patterns, compiled. Raises ValueError for one that cannot be.
+
+    ``dots``: wildcards match leading dots too.
+    """
+
+    def __init__(self, patterns: Sequence[str], *, dots: bool = False) -> None:
         self.patterns = tuple(patterns)
         any_: list[str] = []
         folders: list[str] = []
@@ -37,8 +55,9 @@ class Globs:
             anchored = "/" in trimmed
             trimmed = trimmed.lstrip("/").removeprefix("./")
             (folders if pattern.endswith("/") else any_).append(trimmed if anchored else "**/" + trimmed)
-        self._any = _compiled(any_)
-        self._either = _compiled([*any_, *folders])
+        flags = _FLAGS | (glob.DOTGLOB if dots else 0)
+        self._any = _compiled(any_, flags)
+        self._either = _compiled([*any_, *folders], flags)
         self.names_hidden = any(re.search(r"(^|[/{,])\\?\.[^./]", pattern) for pattern in patterns)
         self._folder = lru_cache(4096)(self.matches_folder)
 
@@ -59,8 +78,8 @@ def _hits(compiled: list[re.Pattern[str]], path: str) -> bool:
     return any(pattern.match(path) for pattern in compiled)
 
 
-def _compiled(patterns: list[str]) -> list[re.Pattern[str]]:
+def _compiled(patterns: list[str], flags: int) -> list[re.Pattern[str]]:
     try:
-        return [re.compile(text) for text in glob.translate(patterns, flags=_FLAGS)[0]]
+        return [re.compile(text) for text in glob.translate(patterns, flags=flags)[0]]
     except (re.error, PatternLimitException) as error:
         raise ValueError(f"found {patterns}, expected globs: {error}.") from error

@@ -1,23 +1,22 @@
 """The three kinds of input as one thing: a stream of items that can be entered again behind any of them."""
 
-import gzip
 import json
-import os
-import zlib
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
+from batchyard.enqueue.blocks import Bytes, Raw, changed, check_same, origin_of, unpacked
 from batchyard.enqueue.csvlines import read_header, read_rows
 from batchyard.enqueue.jsonlines import read_values
 from batchyard.enqueue.lines import ARRAY_ADVICE, Lines
-from batchyard.enqueue.listing import Listed, Listing
+from batchyard.enqueue.listing import Listing
+from batchyard.enqueue.root import Listed
 from batchyard.enqueue.settings import EnqueueSettings
 from batchyard.enqueue.split import InputInvalid, Mark, Origin, Run
+from batchyard.storage.door import Buckets, store_options
 
-BLOCK = 1 << 18
 _BOM = b"\xef\xbb\xbf"
-_GZIP = b"\x1f\x8b"
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _OTHER_FORMATS = {
     ".parquet": "a Parquet file",
@@ -34,6 +33,14 @@ _OTHER_FORMATS = {
 }
 
 
+class Blocks(Protocol):
+    """A file's decompressed bytes from an offset on."""
+
+    def __call__(self, *, offset: int) -> Iterator[bytes]:
+        """Yield them."""
+        ...
+
+
 class Source(Protocol):
     """A stream of items. ``files``: how many files it has come to so far."""
 
@@ -42,17 +49,22 @@ class Source(Protocol):
     def runs(self, after: Mark | None = None) -> Iterator[Run]:
         """Yield every item and malformed line, or those behind ``after``.
 
-        Raises InputInvalid for an input that cannot be read, and for a file that changed since ``after``.
+        Raises InputInvalid for an input that cannot be read, and for a file that changed since ``after``;
+        StorageUnavailable when a bucket does not answer.
         """
         ...
 
 
 def source_of(settings: EnqueueSettings) -> Source:
-    """Return the source that settings name. Raises InputInvalid where it cannot be entered at all."""
+    """Return the source that settings name; asks buckets whether the paths are there.
+
+    Raises InputInvalid where it cannot be entered at all, StorageUnavailable when a bucket does not answer.
+    """
     if settings.input.kind == "items":
         return _Items(_inline(settings))
-    listing = Listing(settings.input, settings.folder, allow_empty=settings.allow_empty)
-    return _Paths(listing) if settings.input.kind == "files" else _Delimited(listing)
+    buckets = Buckets(store_options(settings.storage))
+    listing = Listing(settings.input, settings.folder, buckets, allow_empty=settings.allow_empty)
+    return _Paths(listing) if settings.input.kind == "files" else _Delimited(listing, Bytes(buckets))
 
 
 def _inline(settings: EnqueueSettings) -> list[Any]:
@@ -104,27 +116,31 @@ class _Paths:
 class _Delimited:
     """Each item is a JSON value, or a row, of a file."""
 
-    def __init__(self, listing: Listing) -> None:
+    def __init__(self, listing: Listing, reading: Bytes) -> None:
         self.files = 0
         self._listing = listing
+        self._reading = reading
 
     def runs(self, after: Mark | None = None) -> Iterator[Run]:
-        for listed in self._listing.files(_place(after)):
-            self.files += 1
-            if after is not None and (listed.root, listed.path) != (after.origin.root, after.origin.path):
-                raise InputInvalid(_changed(after.origin.shown, "it is gone"))
-            yield from _read_file(listed, after)
-            after = None
+        files = self._listing.files(_place(after))
         if after is not None:
-            raise InputInvalid(_changed(after.origin.shown, "it is gone"))
+            listed = next(files, None)
+            if listed is None or (listed.root, listed.path) != (after.origin.root, after.origin.path):
+                raise InputInvalid(changed(after.origin.shown, "it is gone"))
+            self.files += 1
+            check_same(after.origin, origin_of(listed), "its size, time or ETag is not what it was")
+            yield from _read_file(listed, self._reading.entered(listed), after.offset, after.next_line)
+        for listed, raw in self._reading.files(files):
+            self.files += 1
+            yield from _read_file(listed, raw)
 
 
 def _place(after: Mark | None) -> tuple[int, str] | None:
     return (after.origin.root, after.origin.below) if after is not None else None
 
 
-def _read_file(listed: Listed, after: Mark | None) -> Iterator[Run]:
-    """Yield the values of one file, behind ``after`` when that is given."""
+def _read_file(listed: Listed, raw: Raw, offset: int = 0, line: int = 1) -> Iterator[Run]:
+    """Yield the values of one file, from a place in it."""
     suffixes = [suffix.lower() for suffix in Path(listed.below).suffixes]
     packed = suffixes[-1:] == [".gz"]
     suffix = ([""] + (suffixes[:-1] if packed else suffixes))[-1]
@@ -132,28 +148,24 @@ def _read_file(listed: Listed, after: Mark | None) -> Iterator[Run]:
         raise InputInvalid(
             f"{listed.shown}: found {_OTHER_FORMATS[suffix]}, expected JSON lines, .csv or .tsv (also as .gz)."
         )
-    origin = _origin(listed)
-    if after is not None and (after.origin.size, after.origin.mtime_ns) != (origin.size, origin.mtime_ns):
-        raise InputInvalid(_changed(listed.shown, "its size or time is not what it was"))
-    offset, line = (after.offset, after.next_line) if after is not None else (0, 1)
+    origin = origin_of(listed)
+    blocks = partial(unpacked, listed.shown, packed, raw=raw)
     delimiter = _DELIMITERS.get(suffix)
     if delimiter is not None:
-        yield from _read_table(origin, packed, delimiter, offset, line)
+        yield from _read_table(origin, blocks, delimiter, offset, line)
     else:
-        values = read_values(_lines(origin, packed, offset, line), origin)
+        values = read_values(_lines(origin, blocks, offset, line), origin)
         yield from _without_lone_array(values, origin) if suffix == ".json" and not offset else values
-    now = _origin(listed)
-    if (now.size, now.mtime_ns) != (origin.size, origin.mtime_ns):
-        raise InputInvalid(_changed(listed.shown, "it was written to while it was read"))
+    check_same(origin, origin_of(listed), "it was written to while it was read")
 
 
-def _read_table(origin: Origin, packed: bool, delimiter: str, offset: int, line: int) -> Iterator[Run]:
-    lines = _lines(origin, packed, 0, 1)
+def _read_table(origin: Origin, blocks: Blocks, delimiter: str, offset: int, line: int) -> Iterator[Run]:
+    lines = _lines(origin, blocks, 0, 1)
     header = read_header(lines, delimiter)
     if header is None:
         return
     if offset:
-        lines = _lines(origin, packed, offset, line)
+        lines = _lines(origin, blocks, offset, line)
     yield from read_rows(lines, header, delimiter, origin)
 
 
@@ -177,57 +189,16 @@ def _without_lone_array(runs: Iterator[Run], origin: Origin) -> Iterator[Run]:
         yield from runs
 
 
-def _lines(origin: Origin, packed: bool, offset: int, line: int) -> Lines:
-    blocks = _blocks(origin, packed, offset)
+def _lines(origin: Origin, blocks: Blocks, offset: int, line: int) -> Lines:
+    source = blocks(offset=offset)
     if offset == 0:
-        block = next(blocks, b"")
+        block = next(source, b"")
         skipped = len(_BOM) if block.startswith(_BOM) else 0
-        return Lines(_chained(block[skipped:], blocks), skipped, line, shown=origin.shown)
-    return Lines(blocks, offset, line, shown=origin.shown)
+        return Lines(_chained(block[skipped:], source), skipped, line, shown=origin.shown)
+    return Lines(source, offset, line, shown=origin.shown)
 
 
 def _chained(block: bytes, blocks: Iterator[bytes]) -> Iterator[bytes]:
     if block:
         yield block
         yield from blocks
-
-
-def _blocks(origin: Origin, packed: bool, offset: int) -> Iterator[bytes]:
-    """Yield a file's bytes from ``offset`` (of the decompressed bytes), known by its first bytes as gzip or not."""
-    try:
-        with open(origin.path, "rb", buffering=0) as file:  # noqa: PTH123 - a string path, ten thousands of times
-            magic = file.read(2)
-            if magic != _GZIP:
-                if packed and magic:
-                    raise InputInvalid(f"{origin.shown}: found no gzip data, expected it by the name's .gz.")
-                file.seek(offset)
-                while block := file.read(BLOCK):
-                    yield block
-                return
-            file.seek(0)
-            with gzip.GzipFile(fileobj=file, mode="rb") as unpacked:
-                unpacked.seek(offset)
-                while block := unpacked.read(BLOCK):
-                    yield block
-    except EOFError:
-        raise InputInvalid(
-            f"{origin.shown}: found gzip data that ends too early (a half upload?), expected the whole file."
-        ) from None
-    except (gzip.BadGzipFile, zlib.error) as error:
-        raise InputInvalid(f"{origin.shown}: found damaged gzip data ({error}), expected the whole file.") from error
-    except OSError as error:
-        raise InputInvalid(f"{origin.shown}: the file cannot be read: {error.strerror}.") from error
-
-
-def _origin(listed: Listed) -> Origin:
-    try:
-        info = os.stat(listed.path)  # noqa: PTH116
-    except OSError as error:
-        raise InputInvalid(f"{listed.shown}: the file cannot be read: {error.strerror}.") from error
-    return Origin(listed.shown, listed.path, listed.root, listed.below, info.st_size, info.st_mtime_ns)
-
-
-def _changed(shown: str, how: str) -> str:
-    return (
-        f"{shown}: found the file changed while the job was reading its input ({how}), expected it to stay as it was."
-    )

@@ -1,5 +1,7 @@
 """Opens a folder or a prefix by its URL; apart so that only an ``s3://`` URL loads the S3 client."""
 
+import threading
+
 from batchyard.api.storage import StorageSettings
 from batchyard.storage.local import LocalFolder
 from batchyard.storage.port import Storage, StorageRefused, StoreOptions
@@ -49,15 +51,20 @@ def open_folder(url: str, options: StoreOptions | None = None) -> Storage:
 
 
 class Buckets:
-    """The buckets that a process reads by URLs of many prefixes: one client each, made at its first use."""
+    """The buckets that a process reads by URLs of many prefixes: one client each, made at its first use.
+
+    Threads may share it.
+    """
 
     def __init__(self, options: StoreOptions) -> None:
         self._options = options
         self._open: dict[str, Storage] = {}
+        self._lock = threading.Lock()
 
     def of(self, url: str) -> tuple[Storage, str]:
         """Return the bucket of a URL, in which names are keys, and the URL's key. Raises StorageRefused."""
         bucket, key = split(url)
-        if bucket not in self._open:
-            self._open[bucket] = open_folder(f"{SCHEME}{bucket}", self._options)
-        return self._open[bucket], key
+        with self._lock:
+            if bucket not in self._open:
+                self._open[bucket] = open_folder(f"{SCHEME}{bucket}", self._options)
+            return self._open[bucket], key
