@@ -6,9 +6,9 @@ Apart from ``run`` because it is the only part of the runner that touches result
 import time
 from collections.abc import Callable
 
-from batchyard.api.storage import storage_settings
 from batchyard.local.outcome import Outcome
 from batchyard.local.plan import Plan
+from batchyard.local.settings import located_storage
 from batchyard.local.state import RunRecord
 from batchyard.output import begin
 from batchyard.output.finish import write_errors, write_manifest
@@ -16,6 +16,8 @@ from batchyard.output.owner import Owner
 from batchyard.output.parts import OutputInvalid, OutputUnavailable, Parts
 from batchyard.queue.port import Queue
 from batchyard.storage.door import store_options
+from batchyard.storage.port import StorageRefused, StorageUnavailable
+from batchyard.storage.work import LargeBatches
 
 
 def check_output(plan: Plan, known_run: str | None, *, resumes: bool = False) -> None:
@@ -42,7 +44,7 @@ def begin_output(
 
 
 def _parts(path: str, plan: Plan) -> Parts:
-    return Parts(path, store_options(storage_settings(plan.job.spec.storage)))
+    return Parts(path, store_options(located_storage(plan)))
 
 
 def _owner(plan: Plan, job_id: str) -> Owner:
@@ -53,10 +55,11 @@ def close_output(plan: Plan, record: RunRecord, queue: Queue, ended: Outcome, sa
     """Write ``errors.jsonl`` and ``manifest.json`` of a job that was stopped before its end."""
     if plan.output is None:
         return
-    parts = _parts(plan.output, plan)
+    parts, told = _parts(plan.output, plan), located_storage(plan)
     state = queue.state()
     try:
-        write_errors(queue.failed(), record.job_id, parts)
+        large = LargeBatches(told, record.job_id) if told.work else None
+        write_errors(queue.failed(), record.job_id, parts, large)
         write_manifest(
             parts,
             job=plan.name,
@@ -67,5 +70,5 @@ def close_output(plan: Plan, record: RunRecord, queue: Queue, ended: Outcome, sa
             counts=state.counts,
             items=state.items,
         )
-    except (OutputInvalid, OutputUnavailable) as error:
+    except (OutputInvalid, OutputUnavailable, StorageRefused, StorageUnavailable) as error:
         say(f"errors.jsonl and manifest.json could not be written: {error}")

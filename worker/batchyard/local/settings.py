@@ -37,7 +37,7 @@ def enqueue_settings(plan: Plan, queue: str, job_id: str = "") -> EnqueueSetting
     told = enqueuing.enqueue_settings(
         plan.job.spec, queue=queue, job_id=job_id, folder=plan.folder, allow_empty=plan.allow_empty
     )
-    return told.model_copy(update={"storage": _located(told.storage, plan)})
+    return told.model_copy(update={"storage": located_storage(plan)})
 
 
 def worker_settings(
@@ -62,11 +62,12 @@ def worker_settings(
         serving=serving,
         extra_paths=extra_paths,
     )
-    return told.model_copy(update={"storage": _located(told.storage, plan)})
+    return told.model_copy(update={"storage": located_storage(plan)})
 
 
-def _located(storage: StorageSettings, plan: Plan) -> StorageSettings:
+def located_storage(plan: Plan) -> StorageSettings:
     """Return how the store is reached, with an absolute work folder: a relative one starts at the manifest's."""
-    if not storage.work or "://" in storage.work:
-        return storage
-    return storage.model_copy(update={"work": str((plan.folder / Path(storage.work).expanduser()).absolute())})
+    told = storage_settings(plan.job.spec.storage)
+    if not told.work or "://" in told.work:
+        return told
+    return told.model_copy(update={"work": str((plan.folder / Path(told.work).expanduser()).absolute())})

@@ -15,6 +15,8 @@ from batchyard.api.messages import decode_header
 from batchyard.api.names import batch_id
 from batchyard.output.parts import ERRORS, MANIFEST, PATTERN, Parts
 from batchyard.queue.port import Counts, FailedBatch
+from batchyard.storage.port import StorageRefused
+from batchyard.storage.work import LargeBatches
 
 _LINE_SPACE = bytes.maketrans(b"\r\n", b"  ")
 
@@ -39,10 +41,11 @@ class Manifest:
     batchyard: str
 
 
-def write_errors(failed: Iterable[FailedBatch], job_id: str, parts: Parts) -> int:
+def write_errors(failed: Iterable[FailedBatch], job_id: str, parts: Parts, large: LargeBatches | None = None) -> int:
     """Write ``errors.jsonl``, one failed batch a line, and return how many; none removes a file from before.
 
-    One body is in memory at a time. Raises OutputUnavailable.
+    ``large``: where the items of batches lie that were published by reference. One body is in memory at a time.
+    Raises OutputUnavailable, OutputInvalid, StorageUnavailable.
     """
     lines = iter(failed)
     first = next(lines, None)
@@ -55,7 +58,7 @@ def write_errors(failed: Iterable[FailedBatch], job_id: str, parts: Parts) -> in
         nonlocal count
         batch: FailedBatch | None = first
         while batch is not None:
-            yield error_line(batch, job_id)
+            yield error_line(batch, job_id, large)
             count += 1
             batch = next(lines, None)
 
@@ -63,10 +66,11 @@ def write_errors(failed: Iterable[FailedBatch], job_id: str, parts: Parts) -> in
     return count
 
 
-def error_line(batch: FailedBatch, job_id: str) -> bytes:
-    """Return one line of ``errors.jsonl``.
+def error_line(batch: FailedBatch, job_id: str, large: LargeBatches | None = None) -> bytes:
+    """Return one line of ``errors.jsonl``. Raises StorageUnavailable.
 
     The items are those of the message, byte for byte but for line breaks between tokens: a JSON string holds none.
+    They are null where the queue's message, or what it refers to, is not what was published.
     """
     fields: dict[str, Any] = {
         "batch": batch.index,
@@ -85,9 +89,16 @@ def error_line(batch: FailedBatch, job_id: str) -> bytes:
         pass
     else:
         fields["positions"] = [header.first, header.first + header.count - 1]
-        items = batch.body.partition(b"\n")[2].translate(_LINE_SPACE)
+        items = batch.body.partition(b"\n")[2] if not header.stored else _stored(batch.index, large)
     # Python's writer: an error's text may hold half a surrogate pair, which orjson refuses
-    return json.dumps(fields).encode()[:-1] + b', "items": ' + items + b"}\n"
+    return json.dumps(fields).encode()[:-1] + b', "items": ' + items.translate(_LINE_SPACE) + b"}\n"
+
+
+def _stored(index: int, large: LargeBatches | None) -> bytes:
+    try:
+        return large.get(index) if large else b"null"
+    except StorageRefused:
+        return b"null"
 
 
 def write_manifest(

@@ -11,6 +11,7 @@ from batchyard.worker.settings import WorkerSettings
 
 if TYPE_CHECKING:
     from batchyard.output.parts import Parts
+    from batchyard.storage.work import LargeBatches
 
 _OTHERS_LEAVE = 15.0  # seconds; a worker gives the running batches of a halted job 5 of them
 
@@ -25,6 +26,7 @@ class JobOutput:
         self._settings = settings
         self._opening = threading.Lock()
         self._parts: Parts | None = None
+        self._large: LargeBatches | None = None
 
     @property
     def is_wanted(self) -> bool:
@@ -36,23 +38,27 @@ class JobOutput:
         self._open().write(index, lines)
 
     def write_closing_files(self, open_handle: Callable[[], Queue]) -> None:
-        """Write ``errors.jsonl`` and ``manifest.json`` from the queue; repeating it replaces them.
+        """Write ``errors.jsonl`` and ``manifest.json`` from the queue, and clear the work prefix; may be repeated.
 
-        Raises OutputUnavailable, OutputInvalid, QueueUnavailable.
+        Raises OutputUnavailable, OutputInvalid, QueueUnavailable, StorageUnavailable.
         """
-        if not self.is_wanted:
+        if not (self.is_wanted or self._settings.storage.work):
             return
         from batchyard.api.status import State as JobState
 
         with contextlib.closing(open_handle()) as queue:
             state = queue.state()
-            self._close(queue, state, JobState.COMPLETED_WITH_FAILURES if state.counts.failed else JobState.SUCCEEDED)
+            ended = JobState.COMPLETED_WITH_FAILURES if state.counts.failed else JobState.SUCCEEDED
+            if self.is_wanted:
+                self._close(queue, state, ended)
+            if self._settings.storage.work:
+                self._sweep(queue)
 
     def write_halted_files(self, open_handle: Callable[[], Queue]) -> None:
         """Write what ``write_closing_files`` does for a job that was halted, once no worker holds a batch any more.
 
         Not to an output that is not this job's: it may have been halted for that. Raises OutputUnavailable,
-        OutputInvalid, QueueUnavailable, QueueLost.
+        OutputInvalid, QueueUnavailable, QueueLost, StorageUnavailable.
         """
         if not self.is_wanted:
             return
@@ -71,7 +77,8 @@ class JobOutput:
         from batchyard.output.finish import write_errors, write_manifest
 
         parts, settings = self._open(), self._settings
-        write_errors(queue.failed(), settings.job_id, parts)
+        large = self.open_large() if settings.storage.work else None
+        write_errors(queue.failed(), settings.job_id, parts, large)
         write_manifest(
             parts,
             job=settings.job_name,
@@ -82,6 +89,25 @@ class JobOutput:
             counts=state.counts,
             items=state.items,
         )
+
+    def open_large(self) -> "LargeBatches":
+        """Return the batches that lie in the work prefix. Raises StorageRefused, also when the job has no prefix."""
+        from batchyard.storage.port import StorageRefused
+        from batchyard.storage.work import LargeBatches
+
+        if not self._settings.storage.work:
+            raise StorageRefused("this worker was told no work prefix, and the batch's items lie in one.")
+        with self._opening:
+            if self._large is None:
+                self._large = LargeBatches(self._settings.storage, self._settings.job_id)
+            return self._large
+
+    def _sweep(self, queue: Queue) -> None:
+        """Remove what succeeded batches left in the work prefix; a job does not fail for a role that may not."""
+        from batchyard.storage.port import StorageRefused, StorageUnavailable
+
+        with contextlib.suppress(StorageRefused, StorageUnavailable):
+            self.open_large().sweep(lambda: (batch.index for batch in queue.failed()))
 
     def _open(self) -> "Parts":
         from batchyard.output.parts import Parts

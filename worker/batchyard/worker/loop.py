@@ -11,7 +11,6 @@ import random
 import selectors
 import signal
 import time
-from collections import deque
 
 from batchyard.api.errors import BatchyardError
 from batchyard.api.messages import Header, decode_header
@@ -26,6 +25,7 @@ from batchyard.worker.outcomes import AttemptFailed, GivenBack, Outcome, Succeed
 from batchyard.worker.pool import Pool
 from batchyard.worker.results import Writer, Written
 from batchyard.worker.settings import WorkerSettings
+from batchyard.worker.stock import Fetched, Stock
 
 EXIT_DONE, EXIT_FAILED, EXIT_INVALID, EXIT_TERMINATED = 0, 1, 64, 143
 _TICK = 0.05
@@ -43,7 +43,7 @@ class Worker:
         self._settings = settings
         self._log = Log(settings.log_format, settings.job_name, settings.worker)
         self._selector = selectors.DefaultSelector()
-        self._inbox: queues.SimpleQueue[settling.Event | Written] = queues.SimpleQueue()
+        self._inbox: queues.SimpleQueue[settling.Event | Written | Fetched] = queues.SimpleQueue()
         self._wake_in, self._wake_out = os.pipe()
         for fd in (self._wake_in, self._wake_out):
             os.set_blocking(fd, False)
@@ -62,7 +62,7 @@ class Worker:
         self._settler = settling.Settler(self._open, self._say, settings.lease, settings.threshold)
         self._output = JobOutput(settings)
         self._writer = Writer(self._say, to_store=settings.output is not None and "://" in settings.output.path)
-        self._ready: deque[Work] = deque()
+        self._stock = Stock(self._output.open_large, self._say)
         self._requested = False
         self._unsettled = 0
         self._bytes_a_batch = 0.0
@@ -81,7 +81,7 @@ class Worker:
     def _open(self) -> Queue:
         return open_queue(self._settings.queue, self._settings.worker)
 
-    def _say(self, event: settling.Event | Written) -> None:
+    def _say(self, event: settling.Event | Written | Fetched) -> None:
         """Take an event of another thread, and wake the loop."""
         self._inbox.put(event)
         with contextlib.suppress(BlockingIOError):  # a full pipe wakes just as well
@@ -122,13 +122,14 @@ class Worker:
             self._on_outcome(outcome)
         self._check_end()
         if not self._is_leaving:
-            while self._ready and self._writer.has_room and self._pool.feed(self._ready[0]):
-                self._ready.popleft()
+            while (work := self._stock.first) and self._writer.has_room and self._pool.feed(work):
+                self._stock.pop()
+            self._stock.fetch(self._pool.room())
             self._ask_for_more()
         self._log.flush()
 
     # --- the queue's words ---
-    def _on_event(self, event: settling.Event | Written) -> None:
+    def _on_event(self, event: settling.Event | Written | Fetched) -> None:
         match event:
             case settling.Received(deliveries):
                 self._requested = False
@@ -142,6 +143,7 @@ class Worker:
                     self._pool.job_spec = job_spec(self._settings, state.total, state.items or 0)
             case settling.Settled(delivery, settlement, ours):
                 self._unsettled -= 1
+                self._stock.settled(delivery.index, succeeded=ours and isinstance(settlement, Ack))
                 if not ours:
                     self._log.say("WARNING", "the lease had passed on; the batch runs again", batch=delivery.index)
                 elif isinstance(settlement, Bury) and settlement.failure is not None:
@@ -151,6 +153,8 @@ class Worker:
             case Written(work, error):
                 self._writer.take(event)
                 self._on_written(work, error)
+            case Fetched():
+                self._on_fetched(event)
 
     def _on_trouble(self, message: str, *, fatal: bool) -> None:
         now = time.monotonic()
@@ -170,13 +174,30 @@ class Worker:
             header = decode_header(delivery.body)
         except ValueError:
             header = None
-        self._bytes_a_batch = max(len(delivery.body), self._bytes_a_batch * 0.9)
+        work = Work(delivery, header)
+        self._bytes_a_batch = max(work.size, self._bytes_a_batch * 0.9)
         if self._is_leaving:
             self._settle(delivery, Release())
         elif burial := core.before_run(delivery, header, self._settings):
             self._settle(delivery, burial)
         else:
-            self._ready.append(Work(delivery, header))
+            self._stock.add(work)
+
+    def _on_fetched(self, event: Fetched) -> None:
+        """Go on with a batch whose items were fetched; an interruption where they can't be, no attempt of it."""
+        settlement = self._stock.take(event)
+        if settlement is None:
+            if self._is_leaving:
+                self._release_stock()
+            return
+        delivery = event.work.delivery
+        self._settle(delivery, settlement)
+        if event.transient:
+            self._log.say(
+                "WARNING", f"given back, its items cannot be fetched now: {event.error}", batch=delivery.index
+            )
+        elif not event.gone and not self._is_leaving:
+            self._halt("InputInvalid", f"storage.work: the items of batch {delivery.index}: {event.error}")
 
     def _settle(self, delivery: Delivery, settlement: Settlement) -> None:
         self._settler.settle(delivery, settlement)
@@ -192,7 +213,7 @@ class Worker:
         ahead = core.prefetch(ready, self._pool.seconds_a_batch)
         if self._bytes_a_batch:
             ahead = min(ahead, int(_PREFETCH_BYTES / self._bytes_a_batch))
-        wanted = self._pool.room() + ahead - len(self._ready)
+        wanted = self._pool.room() + ahead - len(self._stock)
         if wanted > 0:
             self._requested = True
             self._receiver.request(wanted)
@@ -202,6 +223,7 @@ class Worker:
         delivery = outcome.work.delivery
         match outcome:
             case Succeeded(work, lines):
+                work.fetched = b""
                 if delivery.index != COMPLETION and self._output.is_wanted:
                     self._writer.submit(work, lambda: self._output.write_part(delivery.index, lines), len(lines))
                 else:
@@ -220,7 +242,7 @@ class Worker:
                     self._log.say("WARNING", f"given back: {reason}", batch=delivery.index)
                     self._settle(delivery, Release(delay=1.0))
                 else:
-                    self._ready.appendleft(work)
+                    self._stock.add_first(work)
 
     def _on_written(self, work: Work, error: str | None) -> None:
         if error is not None:
@@ -228,7 +250,7 @@ class Worker:
             if not self._is_leaving:
                 self._halt("OutputUnavailable", error)
         elif work.delivery.index == COMPLETION and self._pool.has_on_job_complete:
-            self._ready.append(work)
+            self._stock.add(work)
         else:
             self._settle(work.delivery, Ack())
 
@@ -294,9 +316,11 @@ class Worker:
         self._leave_by = now + grace
         self._writer.hurry()
         self._receiver.stop()
-        for work in self._ready:
+        self._release_stock()
+
+    def _release_stock(self) -> None:
+        for work in self._stock.clear():
             self._settle(work.delivery, Release())
-        self._ready.clear()
 
     def _is_finished(self) -> bool:
         if self._leave_by is None:
@@ -323,6 +347,7 @@ class Worker:
             self._pool.tick(now)
         self._settler.finish()
         self._writer.close()
+        self._stock.close()
         self._settler.join(timeout=5.0)
         if self._settings.closes_halted and self._state is not None and self._state.halt is not None:
             self._close_halted()

@@ -14,12 +14,26 @@ _DETAIL = 16_000  # characters of a failure's detail that are kept
 
 @dataclass(slots=True)
 class Work:
-    """A delivery on its way through a handler process. ``header`` is None for the completion token."""
+    """A delivery on its way through a handler process. ``header`` is None for the completion token.
+
+    ``fetched``: the whole body of a batch whose delivery is a reference, while it is needed.
+    """
 
     delivery: Delivery
     header: Header | None
     fed_at: float = 0.0
     timed_out: bool = False
+    fetched: bytes = b""
+
+    @property
+    def body(self) -> bytes:
+        """The message with its items."""
+        return self.fetched or self.delivery.body
+
+    @property
+    def size(self) -> int:
+        """Bytes of the message with its items, about."""
+        return max(len(self.body), self.header.stored if self.header else 0)
 
 
 @dataclass(frozen=True, slots=True)

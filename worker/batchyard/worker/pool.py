@@ -78,7 +78,7 @@ class Pool:
         held = member.process.in_hand
         if len(held) < self._threads:
             return True
-        return len(held) < depth and sum(len(work.delivery.body) for work in held.values()) < _WAITING_BYTES
+        return len(held) < depth and sum(work.size for work in held.values()) < _WAITING_BYTES
 
     def _open_members(self) -> list[Member]:
         members = [m for m in self.ready if not m.alone]
@@ -108,7 +108,7 @@ class Pool:
             member.process.send(Kind.COMPLETE, seq)
         else:
             prefix = frames.batch_prefix(delivery.index, delivery.attempts + 1)
-            member.process.send(Kind.BATCH, seq, prefix, delivery.body)
+            member.process.send(Kind.BATCH, seq, prefix, work.body)
         self._watch(member)
 
     def _feed_suspects(self) -> None:
