@@ -31,6 +31,8 @@ TROUBLE = 30.0
 """Seconds of trouble with the API server after which the status says what it says."""
 
 _AT_ONCE = 0.0
+_REST = 4.0  # seconds to the next look from which a job counts as one that rests
+_RESTING = 4  # looks
 
 Decide = Callable[[Observation], Decision]
 Render = Callable[[JobSeen, float, Wanted], list[dict[str, Any]]]
@@ -110,7 +112,7 @@ class Cycle:
             raise trouble
         if (decision.add_finalizer or decision.make_queue) and not later:
             return _AT_ONCE
-        return _next(decision.again, later)
+        return _next(decision.again, later, memory.unchanged)
 
     # --- the queue ---
     async def _make_queue(self, job: JobSeen, memory: Memory) -> None:
@@ -132,13 +134,17 @@ class Cycle:
         """Apply the children; return what is to be tried again, after the status was written."""
         job, now = seen.job, self._clock()
         started = seconds(job.status.get("startTime"))
+        stands = (job.job, started, wanted, *self._children.specs(job))
+        if memory.standing == stands:
+            return None
         try:
             objects = self._render(job, started, wanted)
         except InvalidError as error:
             memory.apply_error = str(error)
             return None
         try:
-            await self._children.apply(job, objects, memory, now)
+            if not await self._children.apply(job, objects, memory, now) and not memory.apply_error:
+                memory.standing = stands
         except TransientError as error:
             memory.trouble_since = memory.trouble_since or now
             if now - memory.trouble_since >= TROUBLE:
@@ -173,8 +179,13 @@ def _is_milestone(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
     return any(before.get(name) != after.get(name) for name in ("startTime", "completionTime"))
 
 
-def _next(again: float | None, later: float) -> float | None:
-    """Return when to look again, spread a little so that a thousand jobs don't keep step."""
+def _next(again: float | None, later: float, unchanged: int) -> float | None:
+    """Return when to look again, spread a little so that a thousand jobs don't keep step.
+
+    A job in which nothing happened for a while is looked at half as often: a queue that ends says so itself.
+    """
     if later > 0:
         return later if again is None else min(again, later)
-    return again if again is None or again < 1 else again * random.uniform(0.9, 1.1)  # noqa: S311 - no secret
+    if again is None or again < _REST:
+        return again
+    return again * random.uniform(0.9, 1.1) * (2 if unchanged >= _RESTING else 1)  # noqa: S311 - no secret

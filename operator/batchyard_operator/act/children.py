@@ -12,6 +12,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from batchyard.api.names import enqueuer_name, workers_name
+
 from batchyard_operator.act.door import JSON, Door
 from batchyard_operator.act.errors import Conflict, NotThere, Refused
 from batchyard_operator.act.paths import JOBS, PODS, path, resource_of
@@ -26,6 +28,7 @@ Scaling = Callable[[Object], Object]
 REFUSED_PAUSE = 20.0
 """Seconds after which objects that were refused are tried again: a quota may have been raised meanwhile."""
 
+_TEST_FAILED = "the server rejected our request"  # all that the API server says of a patch whose test fails
 _TAKEN = "{kind} {name} is there already and is not this job's; rename the job, or remove it"
 
 
@@ -50,13 +53,14 @@ class Children:
         if memory.refused[0] == whole and now - memory.refused[1] < REFUSED_PAUSE:
             return False
         known = [self.caches.child_of(seen, each["metadata"]["name"]) for each in jobs]
-        stands = memory.applied == digest or any(kept is not None and kept.applied_with == digest for kept in known)
+        told = [memory.applied, *(kept.applied_with for kept in known if kept is not None)]
+        stands = digest in told and not memory.doubt
         changed = False
         try:
             for each in () if stands else beside:
                 await self._apply_beside(seen, each)
                 changed = True
-            memory.applied = digest
+            memory.applied, memory.doubt = digest, False
             for each, kept in zip(jobs, known, strict=True):
                 changed = await self._apply_job(seen, each, kept, digest) or changed
         except Refused as error:
@@ -64,6 +68,13 @@ class Children:
             return changed
         memory.apply_error, memory.refused = "", ("", 0.0)
         return changed
+
+    def specs(self, seen: JobSeen) -> tuple[object, ...]:
+        """Return what ``apply`` compares of the child Jobs that are there."""
+        kept = (
+            self.caches.child_of(seen, each) for each in (workers_name(seen.key.name), enqueuer_name(seen.key.name))
+        )
+        return tuple(each and (each.seen.uid, each.completions, each.applied_with, each.shape) for each in kept)
 
     async def _apply_beside(self, seen: JobSeen, wanted: Object) -> None:
         resource, metadata = resource_of(wanted["kind"]), wanted["metadata"]
@@ -78,9 +89,10 @@ class Children:
             try:
                 await self.door.patch(path(resource, seen.key.namespace, metadata["name"]), steps, JSON)
             except Refused as error:
-                if "test" not in str(error) and "path" not in str(error) and "apply" not in str(error):
+                if _TEST_FAILED not in str(error):
                     raise
-                raise Refused(_TAKEN.format(kind=wanted["kind"], name=metadata["name"])) from error
+                # an earlier job's of this name is collected any moment; one that stays is told after a while
+                raise Conflict(_TAKEN.format(kind=wanted["kind"], name=metadata["name"])) from error
 
     async def _apply_job(self, seen: JobSeen, wanted: Object, kept: ChildKept | None, digest: str) -> bool:
         if kept is None:

@@ -51,6 +51,12 @@ class ChildKept:
     completions: int
     applied_with: str
 
+    @property
+    def shape(self) -> tuple[int, bool, bool]:
+        """Its parallelism, whether it is suspended, and whether it is over or being deleted."""
+        seen = self.seen
+        return seen.parallelism, seen.suspended, seen.complete or seen.failed or seen.is_deleting
+
 
 @dataclass(frozen=True, slots=True)
 class PodKept:

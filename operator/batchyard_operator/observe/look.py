@@ -96,6 +96,8 @@ class Looks:
             memory.lost_since = 0.0
             return self._away(memory, now, str(error)), tuple(memory.history)
         memory.lost_since = memory.away_since = 0.0
+        memory.unchanged = memory.unchanged + 1 if state == memory.state else 0
+        memory.state = state
         return QueueSeen("here", state, recent), memory.remember(now, state)
 
     def _unmade(self, memory: Memory, now: float) -> QueueSeen:

@@ -50,6 +50,7 @@ async def look_up(
         if waiting:
             first = min(waiting, key=lambda pod: (pod.seen.created, pod.seen.name))
             memory.mount_failures = await _messages(get, namespace, first.uid, "FailedMount")
+            memory.doubt, memory.standing = True, ()  # what it mounts may have been deleted by hand
     except BatchyardError:
         return
 

@@ -18,19 +18,29 @@ class Memory:
     """One job's. ``uid`` tells it from an earlier job of the same name. Times in unix seconds, 0 for never.
 
     ``away_since``: since when the queue does not answer. ``lost_since``: since when its streams are not there.
-    ``making_failed``: why the queue could not be made, told at the next turn. ``trouble``: what the API server said
-    when children could not be applied, and ``trouble_since`` when that began. ``applied``: digest of the objects
-    beside the workers' Job that were applied last. ``refused``: the digest of what was refused last, and when.
+    ``unchanged``: looks in a row at which the queue's ``state`` was the same. ``making_failed``: why the queue could
+    not be made, told at the next turn.
+
+    ``applied``: digest of the objects beside the Jobs that were applied last. ``doubt``: pods can't start, so those
+    objects are applied again. ``standing``: what was looked at when all children were found as they should be.
+    ``apply_error``: what the API server said when it refused children; ``refused``: the digest of those, and when.
+    ``trouble_since``: since when it can't be asked at all.
+
+    ``looked_up``: when Events were asked for; ``refusals``, ``enqueuer_refusals`` and ``mount_failures`` they are.
     """
 
     uid: str
     history: deque[Sample] = field(default_factory=deque)
+    state: State | None = None
     failed: int = 0
     recent: tuple[FailedBatch, ...] = ()
     away_since: float = 0.0
     lost_since: float = 0.0
     making_failed: str = ""
     applied: str = ""
+    doubt: bool = False
+    standing: tuple[object, ...] = ()
+    unchanged: int = 0
     apply_error: str = ""
     refused: tuple[str, float] = ("", 0.0)
     trouble_since: float = 0.0

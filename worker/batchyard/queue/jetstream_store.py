@@ -100,14 +100,21 @@ class Store:
     # --- asking ---
     async def api(self, subject: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         """Ask the server's JetStream API. Raises QueueLost, QueueUnavailable."""
-        message = Message(f"$JS.API.{subject}", b"" if body is None else json.dumps(body).encode())
+        (fields,) = await self.apis(
+            [Message(f"$JS.API.{subject}", b"" if body is None else json.dumps(body).encode())]
+        )
+        return fields
+
+    async def apis(self, messages: Sequence[Message]) -> list[dict[str, Any]]:
+        """Ask the server's JetStream API several things at once. Raises as ``api``."""
         try:
-            (answer,) = await self.wire.ask([message])
+            answers = await self.wire.ask(messages)
         except NoResponders:
             raise self.wire.unavailable("JetStream is not ready, or not enabled") from None
-        fields: dict[str, Any] = json.loads(answer.data)
-        self._check(fields)
-        return fields
+        found: list[dict[str, Any]] = [json.loads(answer.data) for answer in answers]
+        for fields in found:
+            self._check(fields)
+        return found
 
     def _check(self, fields: dict[str, Any]) -> None:
         error = fields.get("error")
@@ -138,10 +145,18 @@ class Store:
         found = await self.api(f"STREAM.INFO.{self.place.batches}")
         return Stream(found["state"]["last_seq"], found["state"]["messages"], found["created"])
 
-    async def records(self) -> tuple[int, int]:
-        """Return the last sequence and the number of records: both stand when nothing was written or removed."""
-        state = (await self.api(f"STREAM.INFO.{self.place.records}"))["state"]
-        return state["last_seq"], state["messages"]
+    async def mark(self) -> tuple[object, ...]:
+        """Return what changes with anything that is done to the queue: numbers of both streams, and who reads.
+
+        Each stands only while nothing is written, removed, given out or settled; so it doesn't matter which is asked
+        first.
+        """
+        place = self.place
+        asked = (f"STREAM.INFO.{place.batches}", f"CONSUMER.INFO.{place.batches}.b", f"STREAM.INFO.{place.records}")
+        batches, consumer, records = await self.apis([Message(f"$JS.API.{subject}") for subject in asked])
+        states = [stream["state"] for stream in (batches, records)]
+        numbers = [(state["last_seq"], state["messages"]) for state in states]
+        return batches["created"], *numbers, consumer["num_ack_pending"]
 
     async def consumer(self, name: str) -> Consumer:
         """Look at a consumer of the work queue."""

@@ -8,7 +8,6 @@ queues now and then wants neither, and has an event loop of its own. All methods
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from batchyard.queue.jetstream_layout import WAKE, Place, place_of
 from batchyard.queue.jetstream_making import make, remove
@@ -21,23 +20,13 @@ PATIENCE = 3.0
 """Seconds without a connection after which nobody waits for one any more."""
 
 
-class _Mark(NamedTuple):
-    """What tells that nothing happened in a queue since the last look."""
-
-    last: int
-    messages: int
-    created: str
-    out: int
-    records: tuple[int, int]
-
-
 @dataclass(slots=True)
 class _Watched:
     """What is remembered of one queue between two looks."""
 
     store: Store
     reading: Reading
-    mark: _Mark | None = None
+    mark: tuple[object, ...] | None = None
     state: State | None = None
 
 
@@ -76,13 +65,12 @@ class JetStreamWatch:
     async def state(self, name: str) -> State:
         """Return one consistent look at a queue. Raises QueueLost when it is not there.
 
-        Two looks, at the batches first and the records then, tell whether anything was written since the last time;
-        only then the records are read.
+        What is read again is only what tells whether anything was done since the last look, unless something was.
         """
         self._check_up()
         watched = self._watched.get(name) or await self._found(name)
         try:
-            mark = await self._mark(watched.store)
+            mark = await watched.store.mark()
             if watched.state is None or mark != watched.mark:
                 watched.state = await watched.reading.state()
                 watched.mark = mark
@@ -139,7 +127,3 @@ class JetStreamWatch:
         store = Store(self._wire, self._place(name))
         created = (await store.stream()).created
         return self._watched.setdefault(name, _Watched(store, Reading(store, created)))
-
-    async def _mark(self, store: Store) -> _Mark:
-        stream, consumer = await store.stream(), await store.consumer("b")
-        return _Mark(*stream, consumer.out, await store.records())
