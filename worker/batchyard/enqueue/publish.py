@@ -21,6 +21,7 @@ from batchyard.enqueue.sources import Source, source_of
 from batchyard.enqueue.split import Batch, InputInvalid, Mark, Origin, split
 from batchyard.enqueue.storing import Storing
 from batchyard.queue.port import BodyTooLarge, Position, PublishConflict, Queue, QueueUnavailable
+from batchyard.storage.port import StorageUnavailable
 from batchyard.storage.work import MAX_ITEMS_BYTES
 
 WINDOW_BATCHES = 1000
@@ -50,14 +51,23 @@ def enqueue(
 ) -> Outcome:
     """Publish every batch that is not in the queue yet, then seal it.
 
-    ``say(level, message)`` logs. Raises InputInvalid (the caller halts the job with it) and QueueLost.
+    ``say(level, message)`` logs. A store that is away is waited for. Raises InputInvalid (the caller halts the job
+    with it) and QueueLost.
     """
+    pause, longest = _BACKOFF
     try:
         while True:
             try:
                 return _run(queue, settings, stop, say)
             except PublishConflict as conflict:
                 say("INFO", f"another enqueuer published since, going on from its position: {conflict}")
+            except StorageUnavailable as error:
+                say("WARNING", f"the input cannot be read now, trying again: {error}")
+                if stop.wait(pause):
+                    return Outcome.STOPPED
+                if patiently(queue.state, stop, say).halt is not None:
+                    return Outcome.HALTED
+                pause = min(longest, pause * 2)
     except Stopped:
         return Outcome.STOPPED
 

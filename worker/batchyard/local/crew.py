@@ -175,13 +175,13 @@ class Crew:
         return "running" if state.sealed else "enqueuing and running"
 
     def trouble(self) -> str:
-        """Return which process is down and started again, empty when all are up."""
+        """Return which process is down and started again, or what the enqueuer waits for; empty when all is well."""
         if self.server and self.server.was_ready and not self.server.is_ready:
             return "the model server is being started again; predicts wait for it"
         down = [worker.child for worker in self.workers if worker.child.starts and not worker.child.is_alive]
         if down:
             return f"{down[0].name} {down[0].ending()} and is started again"
-        return ""
+        return self.enqueuer.trouble()
 
     # --- the end ---
     def ask_to_stop(self) -> None:

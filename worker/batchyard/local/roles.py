@@ -5,6 +5,8 @@ the queue. Apart from ``run``, which knows the order of a whole job but not what
 """
 
 import contextlib
+import json
+import time
 from pathlib import Path
 from typing import Protocol
 
@@ -14,6 +16,8 @@ from batchyard.local.restarts import Restarts
 from batchyard.queue.port import Halt, State
 
 _SAYS = "model server: "  # what our own server puts before each sentence of a refusal
+
+_STALE = 60.0  # seconds after which a warning is no news: one that lasts is repeated
 
 INVALID_EXIT = 64
 """Exit code of a child that refuses what the user wrote; what it wrote last says why."""
@@ -107,9 +111,11 @@ class Enqueuer:
         self.child = child
         self._restarts = Restarts(limit=6)
         self._published = -1
+        self._sealed = False
 
     def tick(self, now: float, state: State) -> Halt | None:
         """Start it, or again when it died before the queue was sealed."""
+        self._sealed = state.sealed
         if state.sealed or self.child.is_alive:
             return None
         if state.counts.published != self._published:
@@ -127,6 +133,17 @@ class Enqueuer:
         if self._restarts.take(now):
             self.child.start()
         return None
+
+    def trouble(self) -> str:
+        """Return what it waits for, when the newest line of its log warns of it; empty when nothing is known."""
+        if self._sealed or not self.child.is_alive:
+            return ""
+        for line in self.child.last_lines(1):
+            with contextlib.suppress(ValueError, KeyError, TypeError):
+                said = json.loads(line)
+                if said["level"] == "WARNING" and time.time() - said["time"] < _STALE:
+                    return str(said["message"])
+        return ""
 
 
 class Worker:
