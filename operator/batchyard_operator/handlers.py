@@ -76,6 +76,7 @@ async def spawn(registered: Any, configured: Any, namespaces: Sequence[str], por
         registry=registered,
         settings=configured,
         standalone=True,
+        identity="batchyard",  # unused when alone; by default it is a user's name, and ours may have none
         clusterwide=not namespaces,
         namespaces=list(namespaces),
         liveness_endpoint=f"http://0.0.0.0:{port}/healthz" if port else None,
