@@ -22,7 +22,7 @@ _AWAY_SECONDS = 5.0  # before a batch is tried again whose items could not be fe
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """A batch's items are here, or (``error``) cannot be had: never (``gone``), not now (``transient``), by nobody."""
+    """A batch's items are here, or (``error``) cannot be had: never (``gone``), or not now (``transient``)."""
 
     work: Work
     body: bytes = b""
