@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from batchyard.api.errors import BatchyardError
+from batchyard.api.errors import BatchyardError, InvalidError
 from batchyard.queue.jetstream_watch import JetStreamWatch
 from pydantic import ValidationError
 
@@ -259,7 +259,10 @@ def main(arguments: list[str]) -> None:
         sys.exit("usage: python -m batchyard_operator SETTINGS.yaml")
     settings = load(arguments[0])
     logs.configure(settings.log_level)
-    asyncio.run(run(settings))
+    try:
+        asyncio.run(run(settings))
+    except InvalidError as error:
+        sys.exit(f"{arguments[0]}: {error}")
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from batchyard_operator.observe.parse import seconds
 
 log = logging.getLogger(__name__)
 
-TROUBLE = 30.0
+TROUBLE = 15.0
 """Seconds of trouble with the API server after which the status says what it says."""
 
 _AT_ONCE = 0.0
@@ -108,9 +108,9 @@ class Cycle:
         later = await self._tell(seen, decision, memory)
         if decision.delete_job:
             await self._statuses.delete(job)
-        if trouble is not None:
-            raise trouble
-        if (decision.add_finalizer or decision.make_queue) and not later:
+        if trouble is not None and memory.apply_error == seen.apply_error:
+            raise trouble  # else the next turn first says it
+        if (decision.add_finalizer or decision.make_queue or trouble) and not later:
             return _AT_ONCE
         return _next(decision.again, later, memory.unchanged)
 

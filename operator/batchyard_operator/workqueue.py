@@ -19,7 +19,7 @@ from batchyard.api.errors import TransientError
 K = TypeVar("K", bound=Hashable)
 
 BACKOFF_FIRST = 0.5
-BACKOFF_MOST = 60.0
+BACKOFF_MOST = 30.0
 _FAIR = 4  # one turn in so many goes to the ordinary lane, however full the other is
 
 log = logging.getLogger(__name__)
