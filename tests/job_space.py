@@ -87,8 +87,8 @@ class Space:
         return pod
 
     def log(self, job: str) -> str:
-        """Return what the handlers of a job's pods that are still there wrote."""
-        return self.kubectl("logs", "-l", f"batchyard.dev/job={job}", "-c", "handler", "--tail=-1", "--prefix")
+        """Return what the job's pods that are still there wrote, as a user reads it."""
+        return self.kubectl("logs", "-l", f"batchyard.dev/job={job}", "--tail=-1", "--prefix")
 
     def events(self, job: str) -> list[str]:
         """Return the reasons of the BatchJob's events, oldest first."""

@@ -28,7 +28,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         where = report.longrepr
         reason = where[2] if isinstance(where, tuple) else str(where)
         (tests if "::" in report.nodeid else files)[reason.removeprefix("Skipped: ")] += 1
-    if "e2e" in (config.option.markexpr or "") and config.stash.get(_LEFT_OUT, 0):
+    if "not e2e" in (config.option.markexpr or "") and config.stash.get(_LEFT_OUT, 0):
         tests[E2E] += config.stash[_LEFT_OUT]
     if not tests and not files:
         return

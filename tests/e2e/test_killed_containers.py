@@ -80,7 +80,7 @@ def test_a_killed_model_server_burns_no_batch(space: Space, node: Node) -> None:
 import pathlib, time, uuid
 import numpy as np
 class Handler:
-    def __init__(self, tensorflow_client):
+    def __init__(self, tensorflow_client, config):
         self.model = tensorflow_client
     def handle_batch(self, payload):
         time.sleep(0.1)
@@ -126,9 +126,7 @@ def test_a_killed_enqueuer_goes_on_where_it_was(space: Space, node: Node) -> Non
     items = 100_000
     volume = space.volume()
     node.write(f"{space.name}/items.jsonl", "".join(f"{number}\n" for number in range(items)))
-    handler = (
-        "class Handler:\n    def __init__(self):\n        pass\n    def handle_batch(self, payload):\n        pass\n"
-    )
+    handler = "class Handler:\n    def __init__(self, config): ...\n    def handle_batch(self, payload): ...\n"
     space.submit(
         "enqueuer",
         handler,

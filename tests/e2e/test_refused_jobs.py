@@ -23,7 +23,7 @@ def test_a_model_that_does_not_load_fails_the_job_before_any_batch(space: Space)
     space.node.write(f"{space.name}/model/1/saved_model.pb", "this is no graph")
     handler = (
         "class Handler:\n"
-        "    def __init__(self, tensorflow_client):\n"
+        "    def __init__(self, tensorflow_client, config):\n"
         "        pass\n"
         "    def handle_batch(self, payload):\n"
         "        pass\n"
@@ -42,9 +42,7 @@ def test_a_model_that_does_not_load_fails_the_job_before_any_batch(space: Space)
 
 
 def test_an_image_that_nobody_has_is_told_as_the_reason_of_the_stall(space: Space) -> None:
-    handler = (
-        "class Handler:\n    def __init__(self):\n        pass\n    def handle_batch(self, payload):\n        pass\n"
-    )
+    handler = "class Handler:\n    def __init__(self, config): ...\n    def handle_batch(self, payload): ...\n"
     space.submit("away", handler, handler={"image": "localhost/nobody-has-this:1"}, input={"items": [1]})
     status = space.wait("away", lambda status: condition(status, "Stalled").get("status") == "True", "Stalled", 90)
     assert "localhost/nobody-has-this:1" in condition(status, "Stalled")["message"], status
