@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -82,6 +83,44 @@ def run(context: click.Context, /, **options: object) -> None:
     from batchyard.cli.run import run_command
 
     context.exit(run_command(options, sys.argv[1:]))
+
+
+@cli.command(context_settings=_CONTEXT)
+@click.argument("source", metavar="JOB|PATH")
+@click.option("-o", "--output", "file", metavar="FILE", help="Write one file, whole or not at all. Left out: stdout.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["jsonl", "csv"]),
+    default="jsonl",
+    show_default=True,
+    help="One line an item.",
+)
+@click.option("--columns", metavar="A,B,…", help="Columns of the CSV. Left out: all, which reads the results twice.")
+@click.option(
+    "--endpoint", metavar="URL", help="URL of a store that is not AWS; of a job or manifest its own is taken."
+)
+@click.option("--region", metavar="NAME", help="Region of the bucket.")
+@click.option(
+    "--state-dir", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Where JOB's state is."
+)
+@click.pass_context
+def results(context: click.Context, /, columns: str | None, **given: Any) -> None:
+    """Print all results of a job, in the order of the input.
+
+    JOB is a job that ran in this folder, PATH a folder or s3:// URL of results, or a manifest.
+
+    \b
+    Examples:
+      batchyard results my-job
+      batchyard results s3://bucket/results -o results.jsonl
+      batchyard results results/ --format csv --columns position,label | head
+    """  # noqa: D301 - \b is click's mark for line breaks that stay
+    from batchyard.cli.results import Wanted, results_command
+
+    if columns is not None and given["form"] != "csv":
+        raise click.UsageError("--columns: found it with --format jsonl, expected --format csv.")
+    context.exit(results_command(Wanted(columns=tuple(filter(None, (columns or "").split(","))), **given)))
 
 
 @cli.command(context_settings=_CONTEXT)

@@ -87,7 +87,7 @@ def make_plan(options: Options) -> Plan:
     project = state / "project" if job.spec.handler.project else manifest.folder
     if job.spec.handler.path is not None and job.spec.handler.project is None:
         find(project, job.spec.handler.path)
-    output = _output(job.spec.output, manifest.folder)
+    output = output_of(job.spec.output, manifest.folder)
     _check_output(output, state)
     return Plan(
         job=job,
@@ -123,7 +123,8 @@ def _refuse_remote(job: BatchJob) -> None:
         raise PathInvalid("spec.output.path: found nothing, expected a folder.")
 
 
-def _output(output: Output | None, folder: Path) -> str | None:
+def output_of(output: Output | None, folder: Path) -> str | None:
+    """Return where a manifest's results go, an absolute path or an ``s3://`` URL; ``folder``: the manifest's."""
     if output is None:
         return None
     if is_s3(output.path):

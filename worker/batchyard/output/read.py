@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from batchyard.output.parts import FileNotThere, Parts
+from batchyard.output.parts import FileNotThere, OutputInvalid, Parts
 from batchyard.storage.port import Stored, StoreOptions
 
 _THREADS = 16
@@ -30,11 +30,16 @@ def read_results(path: str | os.PathLike[str], options: StoreOptions | None = No
 
 
 def decode(line: bytes) -> dict[str, Any]:
-    """Return a result line's record."""
+    """Return a result line's record. Raises OutputInvalid for a line that nobody of ours has written."""
     try:
-        record: dict[str, Any] = orjson.loads(line)
-    except orjson.JSONDecodeError:  # what only Python reads, such as half a surrogate pair
-        record = json.loads(line)
+        record = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        try:
+            record = json.loads(line)  # what only Python reads, such as half a surrogate pair
+        except ValueError:
+            record = None
+    if not isinstance(record, dict):
+        raise OutputInvalid(f"output: found {line[:60]!r} in a part, expected a JSON object a line.")
     return record
 
 
