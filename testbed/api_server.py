@@ -17,7 +17,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -96,13 +96,16 @@ def _decoded(raw: bytes) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def running(folder: Path) -> Iterator[ApiServer]:
-    """Run a server with its state below ``folder``. Raises RuntimeError with the log's end when it doesn't start."""
+def running(folder: Path, *flags: str) -> Iterator[ApiServer]:
+    """Run a server with its state below ``folder``; ``flags`` are more of kube-apiserver's.
+
+    Raises RuntimeError with the log's end when it doesn't start.
+    """
     for attempt in range(_STARTS):
         state = folder / f"start-{attempt}"
         state.mkdir(parents=True)
         try:
-            server = _started(state)
+            server = _started(state, flags)
         except ChildProcessError as error:
             if "address already in use" not in str(error) or attempt + 1 == _STARTS:
                 raise RuntimeError(str(error)) from error
@@ -114,7 +117,7 @@ def running(folder: Path) -> Iterator[ApiServer]:
         return
 
 
-def _started(state: Path) -> ApiServer:
+def _started(state: Path, flags: Sequence[str]) -> ApiServer:
     peers, clients, port = _free_ports(3)
     server = ApiServer(state, port)
     _write_credentials(server)
@@ -148,6 +151,7 @@ def _started(state: Path) -> ApiServer:
             "--authorization-mode=RBAC",
             "--endpoint-reconciler-type=none",  # nobody comes by the service's address
             "--disable-admission-plugins=ServiceAccount",  # no controller makes accounts, and pods would be refused
+            *flags,
         )
         _wait_until_ready(server)
     except BaseException:

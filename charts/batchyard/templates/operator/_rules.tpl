@@ -18,7 +18,7 @@ docs/security.md says why each is needed.
   verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [""]
   resources: [pods]
-  verbs: [list, watch]
+  verbs: [list, watch, patch, delete]
 - apiGroups: [""]
   resources: [configmaps, secrets]
   verbs: [create, patch]
