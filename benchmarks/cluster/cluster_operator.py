@@ -1,8 +1,8 @@
 """The operator with 1,000 running BatchJobs on a real API server and a real NATS server: memory, CPU, status writes.
 
 No pods are needed for that, so none run: etcd, API server and nats-server are started on loopback for the length of
-the program, and this program plays the enqueuers. "At rest" nothing changes but the clock; "changing" one batch is
-published into every queue again and again, as fast as this program can on what the others leave of the machine.
+the program, and this program plays the enqueuers and workers. "At rest" nothing changes but the clock; "changing" one
+batch of every queue is settled again and again: each second, or as fast as this program can on what the others leave.
 
 `python cluster_operator.py [JOBS]`, 1,000 by default.
 """
@@ -141,17 +141,33 @@ def measure(operator: psutil.Process, writes: Writes, server: api_servers.ApiSer
     return Measured(rss, used * 100, changed.total() / seconds, most, first)
 
 
-def change(urls: list[str], stop: threading.Event) -> None:
-    """Publish a batch into each queue in turn, until told to stop."""
+def change(urls: list[str], ready: threading.Event, stop: threading.Event) -> None:
+    """Fill each queue, then settle a batch of each in turn, until told to stop."""
     queues = [JetStreamQueue.open(url) for url in urls]
-    number = 0
+    for queue in queues:
+        queue.publish(0, [b'{"first":0,"count":1}\n[1]'] * 500)
+        queue.seal(500, 500)
+    ready.set()
+    begin, settled = time.monotonic(), 0
     while not stop.is_set():
+        round_began = time.monotonic()
         for queue in queues:
-            queue.publish(number, [b'{"first":0,"count":1}\n[1]'])
-        number += 1
+            taken = queue.receive(1, lease=30.0, wait=1.0)
+            settled += sum(queue.ack(taken))
+        stop.wait(round_began + 1 - time.monotonic())
+    seconds = time.monotonic() - begin
+    print(f"changing: each of {len(queues):,} jobs settled a batch every {seconds * len(queues) / settled:.1f} s")
     for queue in queues:
         queue.close()
-    print(f"changing: {number} rounds over {len(queues):,} queues", flush=True)
+
+
+def quiet(writes: Writes) -> None:
+    """Wait until no status was written for a while: jobs without pods are told to be stalled after half a minute."""
+    seen, since = -1, time.monotonic()
+    while time.monotonic() - since < 45:
+        if writes.seen.total() != seen:
+            seen, since = writes.seen.total(), time.monotonic()
+        time.sleep(0.1)
 
 
 def main(count: int) -> None:
@@ -189,13 +205,14 @@ def run(server: api_servers.ApiServer, nats: NatsServer, folder: Path, count: in
         wait_for("the queues", lambda: sum(key.endswith("/made") for key in list(writes.started)) >= count)
         took = time.monotonic() - begin
         print(f"{count:,} jobs created in {asked:.1f} s; all had their queue {took:.1f} s after the first")
-        time.sleep(15)  # children, second looks
+        quiet(writes)
         operator = psutil.Process(process.pid)
         rest = measure(operator, writes, server, "rest")
-        stop = threading.Event()
+        ready, stop = threading.Event(), threading.Event()
         urls = [f"{nats.address}/{queue_name(uid)}" for uid in uids]
-        changer = threading.Thread(target=change, args=(urls, stop))
+        changer = threading.Thread(target=change, args=(urls, ready, stop))
         changer.start()
+        ready.wait()
         time.sleep(10)
         moving = measure(operator, writes, server, "more")
         stop.set()
