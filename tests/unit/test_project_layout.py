@@ -43,14 +43,14 @@ def test_lock_and_build_files_hold_no_addresses() -> None:
     ("module", "forbidden"),
     [
         pytest.param(
-            "batchyard.worker.__main__", {"tensorflow", "boto3", "grpc", "numpy", "rich", "click"}, id="worker"
+            "batchyard.worker.__main__", {"tensorflow", "botocore", "grpc", "numpy", "rich", "click"}, id="worker"
         ),
         pytest.param(
-            "batchyard.worker.child", {"tensorflow", "boto3", "grpc", "numpy", "pydantic"}, id="handler process"
+            "batchyard.worker.child", {"tensorflow", "botocore", "grpc", "numpy", "pydantic"}, id="handler process"
         ),
-        pytest.param("batchyard.serving.client", {"tensorflow", "boto3", "pydantic"}, id="tensorflow_client"),
-        pytest.param("batchyard.enqueue.__main__", {"tensorflow", "boto3", "grpc", "numpy", "rich"}, id="enqueuer"),
-        pytest.param("batchyard.cli.main", {"tensorflow", "boto3", "grpc", "numpy"}, id="command"),
+        pytest.param("batchyard.serving.client", {"tensorflow", "botocore", "pydantic"}, id="tensorflow_client"),
+        pytest.param("batchyard.enqueue.__main__", {"tensorflow", "botocore", "grpc", "numpy", "rich"}, id="enqueuer"),
+        pytest.param("batchyard.cli.main", {"tensorflow", "botocore", "grpc", "numpy"}, id="command"),
     ],
 )
 def test_a_process_does_not_load_what_it_does_not_need(module: str, forbidden: set[str]) -> None:

@@ -115,8 +115,13 @@ def _found(bucket: Storage, key: str) -> Stored | str | None:
     except StorageRefused as error:
         refused = error
     if looks_like_file:
-        with suppress(NotThere):
+        try:
             return bucket.stat(key)
+        except NotThere:
+            pass
+        except StorageRefused:
+            if refused is None:  # the answer to a HEAD has no reason in it, that to a listing has
+                raise
     if refused is not None:
         raise refused
     return None
