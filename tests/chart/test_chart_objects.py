@@ -128,17 +128,19 @@ def test_services_and_policies_select_the_charts_pods_and_no_pod_of_a_job(helm: 
         assert not selector.items() <= job.items()
 
 
-def test_uninstalling_keeps_the_resource_and_its_jobs_and_installing_again_takes_them_over(
+def test_uninstalling_keeps_jobs_and_the_password_and_installing_again_takes_them_over(
     installed: Helm, server: ApiServer
 ) -> None:
     job = {"apiVersion": "batchyard.dev/v1alpha1", "kind": "BatchJob", "metadata": {"name": "kept"}}
     job["spec"] = {"handler": {"type": "python", "path": "handler.py"}, "input": {"items": [1]}}
     made = server.kubectl("create", "-f", "-", stdin=json.dumps(job))
     assert made.returncode == 0, made.stderr
+    before = server.request("GET", SECRET)[1]["data"]
     assert installed.run("uninstall", "yard", "--namespace", NAMESPACE).returncode == 0
     assert server.kubectl("get", "batchjob", "kept").returncode == 0
-    assert server.request("GET", SECRET)[0] == 404
+    assert server.kubectl("get", "--namespace", NAMESPACE, "deployment,statefulset", "--output=name").stdout == ""
     again = installed.run("install", "yard", CHART, "--namespace", NAMESPACE)
     assert again.returncode == 0, again.stderr
+    assert server.request("GET", SECRET)[1]["data"] == before
     other = installed.run("install", "second", CHART, "--namespace", "jobs")
     assert "cannot be imported into the current release" in other.stderr

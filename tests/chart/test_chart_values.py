@@ -132,7 +132,7 @@ def documented(values: Any, known: set[str], path: str = "") -> Iterator[str]:
 def test_each_value_is_in_the_schema_and_has_its_default_and_its_words() -> None:
     schema = json.loads((CHART / "values.schema.json").read_text())
     text = (CHART / "values.yaml").read_text()
-    known = set(names(schema, schema["$defs"])) - {".global"}
+    known = set(names(schema, schema["definitions"])) - {".global"}
     assert set(documented(yaml.safe_load(text), known)) == known
 
 
