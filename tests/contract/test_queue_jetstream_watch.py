@@ -219,3 +219,14 @@ def test_while_the_server_is_away_every_call_says_so_and_none_waits_in_line(serv
 def test_a_url_of_no_server_is_refused(name):
     with pytest.raises(InvalidError, match="expected nats://host:port"):
         watching("http://somewhere", lambda watch: watch.state(name))
+
+
+def test_a_watch_that_is_closed_while_it_connects_ends(nats_server):
+    async def open_and_close(moment: int) -> None:
+        watch = await JetStreamWatch.open(nats_server.address)
+        for _ in range(moment):  # at every step of connecting
+            await asyncio.sleep(0)
+        await asyncio.wait_for(watch.close(), 20)
+
+    for moment in range(60):
+        asyncio.run(open_and_close(moment))

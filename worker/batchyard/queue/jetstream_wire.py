@@ -111,9 +111,9 @@ class Wire:
 
     async def close(self) -> None:
         """Close a connection that is not shared."""
-        self._keeper.cancel()
-        with suppress(asyncio.CancelledError):
-            await self._keeper
+        while not self._keeper.done():  # one that comes while the client connects may be lost in its waiting
+            self._keeper.cancel()
+            await asyncio.wait([self._keeper], timeout=0.5)
 
     # --- connecting ---
     async def _keep(self) -> None:
@@ -121,7 +121,8 @@ class Wire:
             client = Client()
             self._lost.clear()
             try:
-                await asyncio.wait_for(self._connect(client), CONNECT_PATIENCE)
+                async with asyncio.timeout(CONNECT_PATIENCE):
+                    await self._connect(client)
                 self._client = client
                 self.number += 1
                 self._up.set()
