@@ -4,7 +4,7 @@ import json
 import math
 
 import pytest
-from batchyard.api.messages import Header, decode_header, decode_items, encode
+from batchyard.api.messages import Header, decode_header, decode_items, encode, reference
 
 
 @pytest.mark.parametrize(
@@ -37,6 +37,13 @@ def test_what_only_python_writes_comes_back_too() -> None:
 )
 def test_a_header_comes_back(header: Header) -> None:
     assert decode_header(encode(header, b"[1]")) == header
+
+
+def test_a_reference_is_a_header_that_tells_the_size_of_what_lies_elsewhere() -> None:
+    header = Header(3, 2, source="items.jsonl")
+    body = reference(header, 5_000_000)
+    assert len(body) < 100
+    assert decode_header(body) == Header(3, 2, source="items.jsonl", stored=5_000_000)
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{}\n[]", b"\xff\n[]", b'"text"\n[]'])

@@ -90,7 +90,14 @@ def _parts(chunks: Iterable[bytes], size: int) -> Iterator[bytes]:
     """Yield the bytes in parts; they grow, since an upload has 10,000 at most and 5 TB must fit."""
     gathered, count = bytearray(), 0
     for chunk in chunks:
-        gathered += chunk
+        rest = memoryview(chunk)
+        while not gathered and len(rest) >= (
+            limit := size * 2 ** (count // 1500)
+        ):  # a large result is not held twice
+            yield bytes(rest[:limit])
+            rest = rest[limit:]
+            count += 1
+        gathered += rest
         while len(gathered) >= (limit := size * 2 ** (count // 1500)):
             yield bytes(memoryview(gathered)[:limit])
             del gathered[:limit]
