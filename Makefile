@@ -8,7 +8,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 export TF_ENABLE_ONEDNN_OPTS ?= 0
 
-.PHONY: help setup demo test e2e test-all lint format bench bench-cluster docs crds cluster-build helm images cluster-up cluster-down protos constraints clean
+.PHONY: help setup demo test e2e test-all lint format bench bench-cluster bench-s3 docs crds cluster-build helm images cluster-up cluster-down protos constraints clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ bench: setup ## measure every claim side by side; fails when a target is missed
 
 bench-cluster: setup ## measure the cluster's claims: the JetStream queue, the operator with 1,000 jobs, the tail of a job
 	$(BIN)/python benchmarks/run.py --in cluster
+
+bench-s3: setup ## measure reading from and writing to a bucket, beside the bare client
+	$(BIN)/python benchmarks/run.py --in s3
 
 docs: setup ## write docs/reference from the models
 	$(BIN)/python -m batchyard.api.reference docs/reference/batchjob.md
