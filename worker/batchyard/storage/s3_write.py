@@ -91,9 +91,7 @@ def _parts(chunks: Iterable[bytes], size: int) -> Iterator[bytes]:
     gathered, count = bytearray(), 0
     for chunk in chunks:
         rest = memoryview(chunk)
-        while not gathered and len(rest) >= (
-            limit := size * 2 ** (count // 1500)
-        ):  # a large result is not held twice
+        while not gathered and len(rest) >= (limit := size * 2 ** (count // 1500)):
             yield bytes(rest[:limit])
             rest = rest[limit:]
             count += 1
