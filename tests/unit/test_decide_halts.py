@@ -207,6 +207,12 @@ PROBED = {"restarts": 1, "exit_code": 143}
         ),
         pytest.param((loading(NOW - 3, **PROBED),), "restarted once", id="given up by its probe"),
         pytest.param((loading(NOW - 1700),), None, id="still in time"),
+        pytest.param(
+            (loading(NOW - 3, **{**CRASHED, "restarts": 5}),),
+            "the models never loaded; in pod digits-workers-0-abc the server was restarted 5 times",
+            id="six starts in no time",
+        ),
+        pytest.param((loading(NOW - 3, **{**CRASHED, "restarts": 4}),), None, id="five starts may be bad luck"),
         pytest.param((loading(0, waiting="ImagePullBackOff"),), None, id="an image that can't be pulled only stalls"),
         pytest.param((loading(NOW - 3, restarts=1, exit_code=1),), None, id="one crash after a long pull"),
         pytest.param((loading(), ready("digits-workers-1-b")), None, id="another server has loaded them"),

@@ -95,8 +95,13 @@ def _given_up(what: str, child: ChildSeen, why: str | None) -> str:
     return f"{what}{f' ({said})' if said else ''}"
 
 
+_RESTARTS = 5
+"""Restarts of a model server that never loaded its models after which it is given up: with the kubelet's waits
+between them two and a half minutes, in which a volume or a neighbour's memory may come back."""
+
+
 def _models_never_loaded(turn: Turn) -> Halting | None:
-    """Stop a job no server of which has ever loaded its models within the time for it.
+    """Stop a job no server of which has ever loaded its models within the time for it, or in six starts.
 
     A job that settled a batch has models that load: what is slow then is the cluster. A server that has not begun
     (its image is being pulled, say) is not late.
@@ -107,14 +112,18 @@ def _models_never_loaded(turn: Turn) -> Halting | None:
     if any((serving := container_of(pod, SERVING)) is not None and serving.started for pod in pods):
         return None
     late = [(since, pod.name, pod) for pod in pods if (since := loading_since(pod)) is not None]
-    if not late or turn.now - min(late)[0] <= turn.limits.startup:
+    if not late:
         return None
     pod = min(late)[2]
-    limit = f"the models did not load within {turn.limits.startup:,.0f} s"
     serving = container_of(pod, SERVING)
-    if serving is None or not serving.restarts:
+    restarts = serving.restarts if serving else 0
+    is_late = turn.now - min(late)[0] > turn.limits.startup
+    if not is_late and restarts < _RESTARTS:
+        return None
+    limit = f"the models did not load within {turn.limits.startup:,.0f} s" if is_late else "the models never loaded"
+    if serving is None or not restarts:
         return Halting(Reason.MODEL_INVALID, f"{limit} in pod {pod.name}")
-    times = "once" if serving.restarts == 1 else f"{serving.restarts} times"
+    times = "once" if restarts == 1 else f"{restarts} times"
     return Halting(
         Reason.MODEL_INVALID,
         f"{limit}; in pod {pod.name} the server was restarted {times}, the last time: {ended(serving)}",
