@@ -63,7 +63,11 @@ def streams(cluster: Cluster, release: str) -> Callable[[], list[str]]:
 
     def named() -> list[str]:
         seen = cluster.get(path, streams="true") or {}
-        return [stream["name"] for account in seen.get("account_details", []) for stream in account["stream_detail"]]
+        return [
+            stream["name"]
+            for account in seen.get("account_details", [])
+            for stream in account.get("stream_detail", [])
+        ]
 
     return named
 
