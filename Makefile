@@ -11,7 +11,7 @@ export TF_ENABLE_ONEDNN_OPTS ?= 0
 .PHONY: help setup demo test e2e test-all lint format bench bench-cluster bench-s3 docs crds cluster-build helm images cluster-up cluster-down protos constraints clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.ready ## make .venv with the batchyard command and everything the tests need
 
@@ -54,8 +54,9 @@ bench-cluster: setup ## measure the cluster's claims: the JetStream queue, the o
 bench-s3: setup ## measure reading from and writing to a bucket, beside the bare client
 	$(BIN)/python benchmarks/run.py --in s3
 
-docs: setup ## write docs/reference from the models
+docs: setup ## write docs/reference from the models, and the tables of modules in docs/architecture.md
 	$(BIN)/python -m batchyard.api.reference docs/reference/batchjob.md
+	$(BIN)/python docs/modules.py
 
 crds: setup ## write crds/, and the chart's copy, from the models
 	$(BIN)/python -m batchyard.api.crd crds/batchjobs.batchyard.dev.yaml
