@@ -175,7 +175,7 @@ def _again(turn: Turn) -> float:
 
 
 def _settles(turn: Turn) -> bool:
-    """Tell whether batches were settled since the look before the last: a job looked at late is looked at soon again."""
+    """Tell whether batches were settled since the look before the last, be it a late one."""
     recent = [sample for sample in turn.seen.history if turn.now - sample.time <= 2.5 * LATER]
     return bool(recent) and turn.queue is not None and turn.queue.counts.settled > recent[0].settled
 
