@@ -187,9 +187,9 @@ def test_a_job_that_may_go_on_is_not_halted(found: Observation) -> None:
     assert decided(found).halt is None
 
 
-def loading(since: float = NOW - 1900, **other: Any) -> Any:
+def loading(since: float = NOW - 1900, fetched_at: float = NOW - 1905, **other: Any) -> Any:
     server = serving(ready=False, started=False, since=since, **other)
-    return pod("digits-workers-0-abc", fetched(since=NOW - 1905), server, waits("handler"), created=NOW - 2000)
+    return pod("digits-workers-0-abc", fetched(since=fetched_at), server, waits("handler"), created=NOW - 2000)
 
 
 CRASHED = {"waiting": "CrashLoopBackOff", "restarts": 7, "exit_code": 1, "last_message": "Op not registered: X"}
@@ -208,11 +208,11 @@ PROBED = {"restarts": 1, "exit_code": 143}
         pytest.param((loading(NOW - 3, **PROBED),), "restarted once", id="given up by its probe"),
         pytest.param((loading(NOW - 1700),), None, id="still in time"),
         pytest.param(
-            (loading(NOW - 3, **{**CRASHED, "restarts": 5}),),
+            (loading(0, NOW - 200, **{**CRASHED, "restarts": 5}),),
             "the models never loaded; in pod digits-workers-0-abc the server was restarted 5 times",
             id="six starts in no time",
         ),
-        pytest.param((loading(NOW - 3, **{**CRASHED, "restarts": 4}),), None, id="five starts may be bad luck"),
+        pytest.param((loading(0, NOW - 200, **{**CRASHED, "restarts": 4}),), None, id="five starts may be bad luck"),
         pytest.param((loading(0, waiting="ImagePullBackOff"),), None, id="an image that can't be pulled only stalls"),
         pytest.param((loading(NOW - 3, restarts=1, exit_code=1),), None, id="one crash after a long pull"),
         pytest.param((loading(), ready("digits-workers-1-b")), None, id="another server has loaded them"),

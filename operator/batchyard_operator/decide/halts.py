@@ -14,6 +14,10 @@ from batchyard_operator.model import FETCH, SERVING, ChildSeen, Halting, PodSeen
 
 _RESTARTS = 3  # a server that ended fewer times may have had to wait long for its image first
 
+_GIVEN_UP = 5
+"""Restarts of a model server that never loaded its models after which it is given up: with the kubelet's waits
+between them two and a half minutes, in which a volume or a neighbour's memory may come back."""
+
 
 def halting(turn: Turn) -> Halting | None:
     """Return the first reason to stop the job, None when it may go on."""
@@ -95,11 +99,6 @@ def _given_up(what: str, child: ChildSeen, why: str | None) -> str:
     return f"{what}{f' ({said})' if said else ''}"
 
 
-_RESTARTS = 5
-"""Restarts of a model server that never loaded its models after which it is given up: with the kubelet's waits
-between them two and a half minutes, in which a volume or a neighbour's memory may come back."""
-
-
 def _models_never_loaded(turn: Turn) -> Halting | None:
     """Stop a job no server of which has ever loaded its models within the time for it, or in six starts.
 
@@ -118,7 +117,7 @@ def _models_never_loaded(turn: Turn) -> Halting | None:
     serving = container_of(pod, SERVING)
     restarts = serving.restarts if serving else 0
     is_late = turn.now - min(late)[0] > turn.limits.startup
-    if not is_late and restarts < _RESTARTS:
+    if not is_late and restarts < _GIVEN_UP:
         return None
     limit = f"the models did not load within {turn.limits.startup:,.0f} s" if is_late else "the models never loaded"
     if serving is None or not restarts:
