@@ -1,5 +1,6 @@
 """What must stay true of the tree as a whole."""
 
+import os
 import re
 import runpy
 import subprocess
@@ -62,6 +63,33 @@ def test_a_process_does_not_load_what_it_does_not_need(module: str, forbidden: s
     loaded = set(re.findall(r'"([^"]+)"', run.stdout))
     assert "batchyard" in loaded
     assert not loaded & forbidden
+
+
+def test_the_s3_client_is_loaded_by_an_s3_url_alone(tmp_path: Path) -> None:
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "saved_model.pb").write_bytes(b"graph")
+    (tmp_path / "a.jsonl").write_text("1\n")
+    code = f"""
+import sys
+from pathlib import Path
+from batchyard.api.spec import Models
+from batchyard.enqueue.count import count
+from batchyard.enqueue.settings import EnqueueSettings, InputSettings
+from batchyard.models.fetch import ready_models
+from batchyard.storage.door import open_folder
+from batchyard.storage.port import StoreOptions
+here = Path({str(tmp_path)!r})
+given = InputSettings(kind="delimitedFiles", paths=["a.jsonl"])
+assert count(EnqueueSettings(input=given, folder=here)).items == 1
+ready_models(Models(path="m"), folder=here, links=here / "l", downloads=here / "d", options=StoreOptions())
+print("botocore" in sys.modules)
+open_folder("s3://bucket", StoreOptions(region="r"))
+print("botocore" in sys.modules)
+"""
+    asks_nobody = {**os.environ, "AWS_EC2_METADATA_DISABLED": "true"}
+    command = [sys.executable, "-c", code]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, env=asks_nobody)
+    assert run.stdout.split() == ["False", "True"]
 
 
 def test_every_module_stands_in_the_architecture_page_with_its_first_line() -> None:

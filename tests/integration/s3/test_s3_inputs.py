@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import re
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -266,3 +267,38 @@ def test_a_file_that_is_replaced_between_its_listing_and_its_end_is_refused(s3, 
     put({"a.jsonl": '"x' + lines[1:-1]}, into=prefix)
     with pytest.raises(InputInvalid, match=r"/a.jsonl: found the file changed .*ETag is not what it was"):
         list(runs)
+
+
+# --- as the how-to says ---
+
+
+def told_rows() -> list[dict[str, list[str]]]:
+    """Return the rows of the how-to's table of globs, each cell as its list of code spans."""
+    page = (Path(__file__).parents[3] / "docs" / "howto" / "s3.md").read_text()
+    lines = page.partition("| `paths` | `includes` |")[2].partition("\n\n")[0].splitlines()[2:]
+    names = ("paths", "includes", "excludes", "taken")
+    return [
+        dict(zip(names, (re.findall("`([^`]+)`", cell) for cell in line.strip("|").split("|")), strict=True))
+        for line in lines
+    ]
+
+
+def told_keys() -> list[str]:
+    page = (Path(__file__).parents[3] / "docs" / "howto" / "s3.md").read_text()
+    return page.partition("Let the bucket hold\n\n```\n")[2].partition("```")[0].split()
+
+
+@pytest.mark.parametrize(
+    "row", [pytest.param(row, id=" ".join(row["paths"] + row["includes"])) for row in told_rows()]
+)
+def test_the_how_to_tells_what_is_taken(s3, settings, row):
+    client = s3.client()
+    assert len(told_keys()) == 8
+    if "howto" not in {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}:
+        client.create_bucket(Bucket="howto")
+        for key in told_keys():
+            client.put_object(Bucket="howto", Key=key, Body=b"")
+    given = {name: row[name] for name in ("includes", "excludes")}
+    given["paths"] = [path.replace("s3://bucket/", "s3://howto/") for path in row["paths"]]
+    found = items_of(settings(kind="files", **given))
+    assert sorted(found) == sorted(f"s3://howto/{key}" for key in row["taken"])
