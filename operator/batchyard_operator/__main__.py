@@ -103,12 +103,8 @@ class Operator:
                 yield metadata
 
     def health(self) -> str:
-        """Return what is wrong with this process, "" when nothing is; servers that are away are not its fault."""
-        if (longest := self.queue.longest()) > STUCK:
-            return f"a turn waits or runs since {longest:.0f} s"
-        if (overdue := self.sweep.overdue()) > STUCK:
-            return f"a watch tells nothing since {overdue:.0f} s"
-        return ""
+        """Return what is wrong with this process, "" when nothing is."""
+        return unhealthy(self.queue.longest(), self.sweep.overdue())
 
     # --- what runs beside the watches ---
     async def turns(self) -> None:
@@ -156,6 +152,17 @@ class Operator:
                     self.queue.add(key)
                 connections = self.queues.connections
             await asyncio.sleep(0.5)
+
+
+def unhealthy(longest: float, overdue: float) -> str:
+    """Return what is wrong with a process of these times, seconds; servers that are away are not its fault.
+
+    A request has a time-out, so a turn that does not end, or gets no worker, means that this process hangs. What is
+    listed and never told means that a watch does; while nothing can be listed nothing is said of the watches.
+    """
+    if longest > STUCK:
+        return f"a turn waits or runs since {longest:.0f} s"
+    return f"a watch tells nothing since {overdue:.0f} s" if overdue > STUCK else ""
 
 
 def load(file: str) -> OperatorSettings:

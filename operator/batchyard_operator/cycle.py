@@ -88,6 +88,8 @@ class Cycle:
         except NotThere:
             self._looks.caches.drop_job(key)  # a watch that is late says so too
             return None
+        except Refused as error:
+            raise TransientError(f"the API server refuses: {error}") from error
 
     async def _act(self, seen: Observation, decision: Decision, memory: Memory) -> float | None:
         job = seen.job
@@ -108,8 +110,8 @@ class Cycle:
         later = await self._tell(seen, decision, memory)
         if decision.delete_job:
             await self._statuses.delete(job)
-        if trouble is not None and memory.apply_error == seen.apply_error:
-            raise trouble  # else the next turn first says it
+        if trouble is not None and (seen.apply_error or not memory.apply_error):
+            raise trouble  # else the next turn says it first
         if (decision.add_finalizer or decision.make_queue or trouble) and not later:
             return _AT_ONCE
         return _next(decision.again, later, memory.unchanged)
@@ -136,6 +138,7 @@ class Cycle:
         started = seconds(job.status.get("startTime"))
         stands = (job.job, started, wanted, *self._children.specs(job))
         if memory.standing == stands:
+            memory.apply_error = ""
             return None
         try:
             objects = self._render(job, started, wanted)
@@ -145,11 +148,11 @@ class Cycle:
         try:
             if not await self._children.apply(job, objects, memory, now) and not memory.apply_error:
                 memory.standing = stands
-        except TransientError as error:
+        except (TransientError, NotThere) as error:  # a child, or its namespace, that is gone meanwhile
             memory.trouble_since = memory.trouble_since or now
             if now - memory.trouble_since >= TROUBLE:
                 memory.apply_error = str(error)
-            return error
+            return error if isinstance(error, TransientError) else TransientError(str(error))
         memory.trouble_since = 0.0
         return None
 
@@ -169,7 +172,7 @@ class Cycle:
         for event in decision.events:
             try:
                 await self._statuses.tell(job, event)
-            except (Refused, TransientError) as error:
+            except (NotThere, Refused, TransientError) as error:
                 log.warning("%s/%s: no Event %s: %s", job.key.namespace, job.key.name, event.reason, error)
         return 0.0
 

@@ -50,7 +50,8 @@ async def look_up(
         if waiting:
             first = min(waiting, key=lambda pod: (pod.seen.created, pod.seen.name))
             memory.mount_failures = await _messages(get, namespace, first.uid, "FailedMount")
-            memory.doubt, memory.standing = True, ()  # what it mounts may have been deleted by hand
+            if memory.mount_failures:
+                memory.doubt, memory.standing = True, ()  # what it mounts may have been deleted by hand
     except BatchyardError:
         return
 
@@ -66,7 +67,7 @@ def _waits(pod: PodKept, now: float) -> bool:
     seen = pod.seen
     if seen.phase != "Pending" or seen.is_deleting or not pod.has_node or now - seen.created < PATIENCE:
         return False
-    return not any(container.started or container.terminated for container in seen.containers)
+    return not any(container.since for container in seen.containers)  # none has begun
 
 
 async def _messages(get: Get, namespace: str, uid: str, reason: str) -> tuple[str, ...]:

@@ -1,5 +1,7 @@
 """One job's life under a real operator: what is made for it, what its status says, and how it ends."""
 
+import socket
+import urllib.request
 from collections.abc import Callable
 
 import pytest
@@ -285,6 +287,46 @@ def test_why_pods_are_missing_is_read_from_the_events_of_the_job(operator: Opera
     space.post("events", event)
     status = job.wait("the stall", lambda status: status.get("reason") == "PodsRefused")
     assert "exceeded quota" in status["message"]
+
+
+def test_a_child_that_was_deleted_by_hand_is_made_again(operator: Operator, space: Space):
+    job = space.create(workers=2)
+    first = job.wait_for_workers()["metadata"]["uid"]
+    space.delete("jobs", "digits-workers", propagationPolicy="Background", gracePeriodSeconds=0)
+    job.spec(workers=3)
+
+    def again() -> bool:
+        child = job.workers()
+        return child is not None and child["metadata"]["uid"] != first and child["spec"]["parallelism"] == 3
+
+    wait_for("other workers", again)
+
+
+def test_what_pods_mount_and_somebody_deleted_is_made_again(operator: Operator, space: Space):
+    job = space.create()
+    job.wait_for_workers()
+    space.delete("configmaps", "digits-job")
+    pod = job.make_pod("digits-workers-0-abc")  # pending, with a node, and no container has begun
+    event = {
+        "metadata": {"name": "mount"},
+        "involvedObject": {"apiVersion": "v1", "kind": "Pod", "namespace": space.name, "uid": pod["metadata"]["uid"]},
+        "reason": "FailedMount",
+        "message": 'MountVolume.SetUp failed: configmap "digits-job" not found',
+        "type": "Warning",
+        "lastTimestamp": "2026-01-01T00:00:00Z",
+    }
+    space.post("events", event)
+    wait_for("the ConfigMap", lambda: space.get("configmaps", "digits-job"))
+
+
+def test_the_liveness_endpoint_answers_while_all_is_well(operators: Callable[..., Operator], space: Space):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    operators(namespaces=[space.name], liveness_port=port)
+    space.create().wait_for_workers()
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=10) as answer:
+        assert answer.status == 200
 
 
 def test_an_operator_of_one_namespace_leaves_the_others_alone(
