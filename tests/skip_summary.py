@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import pytest
 
 _LEFT_OUT = pytest.StashKey[int]()
-E2E = "the end-to-end tests need a cluster, and run by themselves: make images cluster-up e2e"
+E2E = "the end-to-end tests need a cluster, and run by themselves: make cluster-up e2e"
 
 
 def pytest_deselected(items: Sequence[pytest.Item]) -> None:

@@ -49,7 +49,7 @@ def test_end_to_end_tests_that_the_marker_left_out_are_counted(folder: Path) -> 
     (folder / "test_some.py").write_text(text)
     lines = run(folder, "-m", "not e2e")
     assert any("not run: 1 test" in line for line in lines)
-    assert any("make images cluster-up e2e" in line for line in lines)
+    assert any("make cluster-up e2e" in line for line in lines)
 
 
 def test_nothing_is_said_when_everything_ran(folder: Path) -> None:
