@@ -35,7 +35,7 @@ test: setup ## run the tests, but those that need a cluster; says at the end wha
 e2e: setup $(E2E_NEEDS) ## run the end-to-end tests on KUBECONFIG's cluster, else on the one of make cluster-up; it must be disposable
 	E2E=required $(BIN)/pytest -m e2e tests/e2e
 
-test-all: setup $(E2E_NEEDS) ## run both in one go
+test-all: setup ## run both in one go, on a cluster that is up and has its images
 	E2E=required $(BIN)/pytest -m ''
 
 lint: setup ## ruff, mypy strict, import-linter, format check
