@@ -43,6 +43,7 @@ class Schedule(Generic[K]):
         self._numbers = itertools.count()
         self._failures: dict[K, int] = {}
         self._taken = 0
+        self._moved = 0.0  # when a turn began last
 
     def add(self, key: K, now: float, *, urgent: bool = False) -> None:
         """Let a key have a turn. ``urgent``: before those that are not."""
@@ -88,7 +89,7 @@ class Schedule(Generic[K]):
             if lane:
                 key, _ = lane.popitem(last=False)
                 self._times.pop(key, None)
-                self._turns[key] = now
+                self._turns[key] = self._moved = now
                 return key
         return None
 
@@ -110,9 +111,12 @@ class Schedule(Generic[K]):
         return self._heap[0][0] if self._heap else None
 
     def longest_wait(self, now: float) -> float:
-        """Return for how many seconds the key that waits longest has been due."""
+        """Return for how many seconds a key has been due and none got its turn.
+
+        Where turns begin, if slowly (each may wait for a server that doesn't answer), nobody is forgotten.
+        """
         firsts = [next(iter(lane.values())) for lane in (self._urgent, self._ordinary) if lane]
-        return max((now - since for since in firsts), default=0.0)
+        return max((now - max(since, self._moved) for since in firsts), default=0.0)
 
     def longest_turn(self, now: float) -> float:
         """Return for how many seconds the longest turn under way runs."""
@@ -143,7 +147,7 @@ class WorkQueue(Generic[K]):
         self.schedule.forget(key)
 
     def longest(self) -> float:
-        """Return the seconds of the longest turn under way or, if longer, of the longest wait for a worker."""
+        """Return the seconds of the longest turn under way or, if longer, for which keys wait and none got a turn."""
         now = self._clock()
         return max(self.schedule.longest_wait(now), self.schedule.longest_turn(now))
 

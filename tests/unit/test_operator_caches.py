@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from batchyard_operator.act.errors import Unavailable
 from batchyard_operator.model import Key
 from batchyard_operator.observe.caches import OURS, Caches, Change
 from batchyard_operator.observe.sweep import Sweep
@@ -249,3 +250,21 @@ def test_a_watch_that_tells_nothing_is_overdue(world: World, listed: Listed, kep
     world.caches.see_child("MODIFIED", child(then))
     listed.run()
     assert listed.sweep.overdue() == overdue
+
+
+def test_what_watches_owed_is_forgotten_while_nobody_answers(world: World, listed: Listed):
+    def away() -> None:
+        raise Unavailable("the API server cannot be reached")
+
+    listed.objects["children"] = [child(5)]
+    world.caches.see_child("ADDED", child(1))
+    listed.run()
+    listed.meanwhile = away
+    listed.now = 60.0
+    with pytest.raises(Unavailable):
+        listed.run()
+    listed.now = 1000.0
+    assert listed.sweep.overdue() == 0
+    listed.meanwhile = lambda: None  # back, and the watches have not begun again yet
+    listed.run()
+    assert listed.sweep.overdue() == 0

@@ -144,8 +144,19 @@ def test_the_longest_wait_and_the_longest_turn_are_told(schedule):
     schedule.add("b", 2.0)
     assert schedule.longest_wait(5.0) == 4.0
     schedule.take(5.0)
-    assert schedule.longest_wait(5.0) == 3.0
+    assert schedule.longest_wait(5.0) == 0.0  # a turn has just begun: the next one comes
+    assert schedule.longest_wait(9.0) == 4.0
     assert schedule.longest_turn(9.0) == 4.0
+
+
+def test_keys_that_wait_long_because_each_turn_is_slow_are_not_forgotten(schedule):
+    for number in range(1000):
+        schedule.add(f"{number}", 0.0)
+    for turn in range(100):
+        now = turn * 10.0
+        key = schedule.take(now)
+        schedule.done(key, now + 10.0)
+        assert schedule.longest_wait(now + 10.0) == 10.0
 
 
 # --- the loop around it ---

@@ -9,6 +9,8 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
+from batchyard.api.errors import BatchyardError
+
 from batchyard_operator.observe.caches import Caches, version_of
 
 List = Callable[[str], AsyncIterator[dict[str, Any]]]
@@ -27,12 +29,19 @@ class Sweep:
         self._owed: dict[str, tuple[int, float]] = {}  # by uid: the version kept (-1 for none), and since when
 
     async def run(self, kinds: Sequence[str] = KINDS) -> set[str]:
-        """Sweep once; return the uids that are listed and not kept at all."""
+        """Sweep once; return the uids that are listed and not kept at all.
+
+        Whoever can't be asked tells the watches nothing either: what they owed until then is forgotten.
+        """
         kept_before = {uid: (kind, key, name, version) for kind, uid, key, name, version in self._caches.everything()}
         listed: dict[str, int] = {}
-        for kind in kinds:
-            async for metadata in self._list(kind):
-                listed[metadata["uid"]] = version_of(metadata)
+        try:
+            for kind in kinds:
+                async for metadata in self._list(kind):
+                    listed[metadata["uid"]] = version_of(metadata)
+        except BatchyardError:
+            self._owed.clear()
+            raise
         kept_now = {uid: version for _, uid, _, _, version in self._caches.everything()}
         for uid, (kind, key, name, version) in kept_before.items():
             if kind in kinds and uid not in listed and kept_now.get(uid) == version:
