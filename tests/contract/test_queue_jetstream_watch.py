@@ -230,3 +230,30 @@ def test_a_watch_that_is_closed_while_it_connects_ends(nats_server):
 
     for moment in range(60):
         asyncio.run(open_and_close(moment))
+
+
+def test_a_server_that_the_client_trips_over_is_tried_again(name):
+    connections = 0
+
+    async def answer(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        writer.write(b"INFO []\r\n")
+        await writer.drain()
+        writer.close()
+
+    async def run() -> None:
+        server = await asyncio.start_server(answer, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        watch = await JetStreamWatch.open(f"nats://127.0.0.1:{port}")
+        try:
+            async with asyncio.timeout(20):
+                while connections < 3:
+                    await asyncio.sleep(0.05)
+            with pytest.raises(QueueUnavailable):
+                await watch.state(name)
+        finally:
+            await watch.close()
+            server.close()
+
+    asyncio.run(run())

@@ -128,13 +128,13 @@ class Wire:
                 self._up.set()
                 await self._lost.wait()
                 self._problem = "the connection was lost"
-            except (TimeoutError, OSError, nats.errors.Error, ValueError) as error:
+            except Exception as error:  # noqa: BLE001 - whatever the client trips over: else nobody connects again
                 self._problem = str(error) or type(error).__name__
             finally:
                 self._up.clear()
                 self._client = None
                 self._fail_all()
-                with suppress(OSError, nats.errors.Error, asyncio.TimeoutError):
+                with suppress(Exception):
                     await client.close()
             await asyncio.sleep(_RECONNECT)
 
