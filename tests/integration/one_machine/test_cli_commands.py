@@ -67,7 +67,6 @@ def test_a_refusal_is_told_in_json_too(job):
             {"handler": {"type": "python", "path": "handlre.py"}}, "Did you mean 'handler.py'?", id="handler"
         ),
         pytest.param({"input": {"files": {"paths": ["imges"]}}}, "images", id="input"),
-        pytest.param({"output": {"path": "s3://bucket/out"}}, "not supported yet on one machine", id="s3"),
         pytest.param(
             {"handler": {"type": "python", "path": "handler.py", "project": {"configMap": "code"}}},
             "spec.handler.project.configMap",
