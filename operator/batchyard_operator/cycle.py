@@ -31,8 +31,8 @@ TROUBLE = 15.0
 """Seconds of trouble with the API server after which the status says what it says."""
 
 _AT_ONCE = 0.0
-_REST = 4.0  # seconds to the next look from which a job counts as one that rests
-_RESTING = 4  # looks
+_LOOK = 5.0  # seconds to the next look at a job in which nothing moves, as decisions have it
+_STRETCH = 4  # times as long at most
 
 Decide = Callable[[Observation], Decision]
 Render = Callable[[JobSeen, float, Wanted], list[dict[str, Any]]]
@@ -114,7 +114,7 @@ class Cycle:
             raise trouble  # else the next turn says it first
         if (decision.add_finalizer or decision.make_queue or trouble) and not later:
             return _AT_ONCE
-        return _next(decision.again, later, memory.unchanged)
+        return _next(seen, decision.again, later, memory.unchanged)
 
     # --- the queue ---
     async def _make_queue(self, job: JobSeen, memory: Memory) -> None:
@@ -182,13 +182,17 @@ def _is_milestone(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
     return any(before.get(name) != after.get(name) for name in ("startTime", "completionTime"))
 
 
-def _next(again: float | None, later: float, unchanged: int) -> float | None:
+def _next(seen: Observation, again: float | None, later: float, unchanged: int) -> float | None:
     """Return when to look again, spread a little so that a thousand jobs don't keep step.
 
-    A job in which nothing happened for a while is looked at half as often: a queue that ends says so itself.
+    A job in which nothing happens is looked at more and more seldom, unless its time runs out: events wake it, and a
+    queue that ends says so itself. What a decision gives a time of its own comes at that time.
     """
     if later > 0:
         return later if again is None else min(again, later)
-    if again is None or again < _REST:
+    if again is None or again != _LOOK:
         return again
-    return again * random.uniform(0.9, 1.1) * (2 if unchanged >= _RESTING else 1)  # noqa: S311 - no secret
+    job = seen.job.job
+    has_timeout = job is not None and job.spec.timeout is not None
+    stretch = 1 if has_timeout else min(_STRETCH, 1 + unchanged // 4)
+    return again * stretch * random.uniform(0.9, 1.1)  # noqa: S311 - no secret
