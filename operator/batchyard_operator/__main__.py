@@ -20,6 +20,7 @@ from batchyard_operator import handlers, logs
 from batchyard_operator.act.budget import Budget
 from batchyard_operator.act.children import Children
 from batchyard_operator.act.door import Door
+from batchyard_operator.act.errors import Refused
 from batchyard_operator.act.paths import BATCHJOBS, JOBS, PODS, path
 from batchyard_operator.act.status import Statuses
 from batchyard_operator.cycle import Cycle, Making
@@ -99,8 +100,24 @@ class Operator:
         resource = {"jobs": BATCHJOBS, "children": JOBS, "pods": PODS}[kind]
         for namespace in self.settings.namespaces or [""]:
             selector = "" if kind == "jobs" else JOB_LABEL
-            async for metadata in self.door.metadata(path(resource, namespace), selector):
-                yield metadata
+            try:
+                async for metadata in self.door.metadata(path(resource, namespace), selector):
+                    yield metadata
+            except Refused as error:
+                if not namespace:
+                    raise
+                log.warning("cannot list what there is: %s", error)
+                for metadata in self._kept(kind, namespace):
+                    yield metadata
+
+    def _kept(self, kind: str, namespace: str) -> list[dict[str, Any]]:
+        """Return what stands for the list of a namespace that we may not look into: the others go on."""
+        kept = self.caches.everything()
+        return [
+            {"uid": uid, "resourceVersion": str(version)}
+            for each, uid, key, _, version in kept
+            if each == kind and key.namespace == namespace
+        ]
 
     def health(self) -> str:
         """Return what is wrong with this process, "" when nothing is."""

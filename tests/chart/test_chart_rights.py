@@ -104,7 +104,7 @@ def account(helm: Helm, audited: tuple[ApiServer, Path], folder: Path, *flags: s
     objects = [o for o in objects if o["kind"] in wanted]
     applied = server.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(objects))
     assert applied.returncode == 0, applied.stderr
-    (role,) = (o for o in objects if o["kind"] in ("Role", "ClusterRole"))
+    role = next(o for o in objects if o["kind"] in ("Role", "ClusterRole"))  # one a namespace, all alike
     path = f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts/{release}-batchyard/token"
     status, answer = server.request("POST", path, {"spec": {"expirationSeconds": 3600}})
     assert status == 201, answer
@@ -219,6 +219,26 @@ def test_each_right_is_used_and_none_is_missing(
     assert of_chart.used() == of_chart.granted - {FINALIZERS}
     assert operator.traces() == []
     assert bool(other.status) == (scope == "cluster")
+
+
+def test_a_namespace_whose_rights_are_gone_holds_up_no_other(
+    helm: Helm, audited: tuple[ApiServer, Path], nats: NatsServer, tmp_path: Path
+) -> None:
+    server, _ = audited
+    good, closed = Space(server, nats, "good"), Space(server, nats, "closed")
+    of_chart = account(helm, audited, tmp_path, f"--set=namespaces={{{good.name},{closed.name}}}")
+    roles = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{closed.name}/rolebindings"
+    name = of_chart.name.rpartition(":")[2]
+    assert server.request("DELETE", f"{roles}/{name}")[0] == 200
+    job, other = good.create(), closed.create()
+    operator = Operator(tmp_path, of_chart.server, nats, namespaces=[closed.name, good.name]).start()
+    try:
+        job.wait_for_workers()
+        assert not other.status
+        assert "cannot list resource" in operator.log
+        assert operator.stop() == 0
+    finally:
+        operator.close()
 
 
 def test_a_child_that_holds_its_job_back_is_refused_without_the_right_to_finalizers(
