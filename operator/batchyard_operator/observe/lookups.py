@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from batchyard.api.errors import BatchyardError
+from batchyard.api.names import queue_secret_name
 
 from batchyard_operator.model import ChildSeen
 from batchyard_operator.observe.caches import ChildKept, PodKept
@@ -39,9 +40,12 @@ async def look_up(
         memory.enqueuer_refusals = ()
     if not waiting:
         memory.mount_failures = ()
-    if not (any(wanting) or waiting) or now - memory.looked_up < _PAUSE:
+    bereft = any(_lacks_our_secret(pod) for pod in pods)
+    if not (any(wanting) or waiting or bereft) or now - memory.looked_up < _PAUSE:
         return
     memory.looked_up = now
+    if bereft:
+        memory.doubt, memory.standing = True, ()
     try:
         if wanting[0] and children[0] is not None:
             memory.refusals = await _messages(get, namespace, children[0].seen.uid, "FailedCreate")
@@ -68,6 +72,12 @@ def _waits(pod: PodKept, now: float) -> bool:
     if seen.phase != "Pending" or seen.is_deleting or not pod.has_node or now - seen.created < PATIENCE:
         return False
     return not any(container.since for container in seen.containers)  # none has begun
+
+
+def _lacks_our_secret(pod: PodKept) -> bool:
+    """Tell whether a container can't be made without the queue's Secret: somebody deleted it. No Event says so."""
+    missing = f'{queue_secret_name("")}" not found'
+    return any(c.waiting == "CreateContainerConfigError" and missing in c.message for c in pod.seen.containers)
 
 
 async def _messages(get: Get, namespace: str, uid: str, reason: str) -> tuple[str, ...]:

@@ -319,6 +319,17 @@ def test_what_pods_mount_and_somebody_deleted_is_made_again(operator: Operator, 
     wait_for("the ConfigMap", lambda: space.get("configmaps", "digits-job"))
 
 
+def test_a_secret_that_somebody_deleted_is_made_again(operator: Operator, space: Space):
+    job = space.create()
+    job.wait_for_workers()
+    space.delete("secrets", "digits-queue")
+    waiting = {"reason": "CreateContainerConfigError", "message": 'secret "digits-queue" not found'}
+    container = {"name": "fetch", "image": "", "imageID": "", "ready": False, "restartCount": 0}
+    status = {"phase": "Pending", "initContainerStatuses": [{**container, "state": {"waiting": waiting}}]}
+    job.make_pod("digits-workers-0-abc", status=status)
+    wait_for("the Secret", lambda: space.get("secrets", "digits-queue"))
+
+
 def test_the_liveness_endpoint_answers_while_all_is_well(operators: Callable[..., Operator], space: Space):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
