@@ -57,19 +57,16 @@ def space(cluster: Cluster, node: Node, release: str, request: pytest.FixtureReq
 
 
 @pytest.fixture
-def streams(cluster: Cluster, release: str) -> Callable[[], list[str]]:
-    """Return the names of all streams of the queue, by NATS' own monitoring."""
+def streams(cluster: Cluster, release: str) -> Callable[[], dict[str, int]]:
+    """Return the queue's streams, by NATS' own monitoring: name to the number of messages published so far."""
     path = f"/api/v1/namespaces/{release}/pods/{RELEASE}-nats-0:8222/proxy/jsz"
 
-    def named() -> list[str]:
+    def listed() -> dict[str, int]:
         seen = cluster.get(path, streams="true") or {}
-        return [
-            stream["name"]
-            for account in seen.get("account_details", [])
-            for stream in account.get("stream_detail", [])
-        ]
+        found = [one for account in seen.get("account_details", []) for one in account.get("stream_detail", [])]
+        return {stream["name"]: stream["state"]["last_seq"] for stream in found}
 
-    return named
+    return listed
 
 
 _SPACE = pytest.StashKey[Space]()

@@ -53,7 +53,7 @@ def test_a_running_job_is_scaled_up_and_down(space: Space) -> None:
     assert status["batches"] == {"total": 200, "succeeded": 200, "failed": 0, "running": 0, "pending": 0}
 
 
-def test_a_job_deleted_in_the_middle_leaves_nothing(space: Space, streams: Callable[[], list[str]]) -> None:
+def test_a_job_deleted_in_the_middle_leaves_nothing(space: Space, streams: Callable[[], dict[str, int]]) -> None:
     submit(space, "leaving", 1000, 0.5, workers=2)
     space.settled("leaving", 2)
     job = space.job("leaving")
