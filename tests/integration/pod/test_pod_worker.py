@@ -150,6 +150,20 @@ def test_the_first_worker_closes_the_output_of_a_halted_job(make_job: MakeJob, t
     assert json.loads(error)["items"] == [2]
 
 
+def test_the_first_worker_closes_the_output_of_a_job_that_it_refuses_itself(
+    make_job: MakeJob, tmp_path: Path
+) -> None:
+    volume = tmp_path / "volume"
+    mounts = {"volumeMounts": [{"name": "data", "mountPath": str(volume)}]}
+    job = make_job(spec("class Handler: ...\n", output={"path": str(volume / "out")}, pod=mounts))
+    pod = job.pod(0)
+    assert pod.fetch().wait().code == 0
+    assert pod.worker().wait().code == 64
+    assert job.halt[0] == "HandlerInvalid"
+    told = json.loads((volume / "out" / "manifest.json").read_text())
+    assert (told["state"], told["batches"]["succeeded"]) == ("Failed", 0)
+
+
 def test_no_worker_closes_an_output_that_is_another_jobs(make_job: MakeJob, tmp_path: Path) -> None:
     volume = tmp_path / "volume"
     mounts = {"volumeMounts": [{"name": "data", "mountPath": str(volume)}]}

@@ -349,7 +349,8 @@ class Worker:
         self._writer.close()
         self._stock.close()
         self._settler.join(timeout=5.0)
-        if self._settings.closes_halted and self._state is not None and self._state.halt is not None:
+        is_halted = self._exit == EXIT_INVALID or (self._state is not None and self._state.halt is not None)
+        if self._settings.closes_halted and is_halted:
             self._close_halted()
         self._log.flush()
 
