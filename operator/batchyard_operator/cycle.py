@@ -86,7 +86,7 @@ class Cycle:
         try:
             return await self._act(seen, decision, memory)
         except NotThere:
-            self._looks.caches.drop_job(key)  # a watch that is late says so too
+            self._looks.caches.drop_job(key, seen.job.uid)  # a watch that is late says so too
             return None
         except Refused as error:
             raise TransientError(f"the API server refuses: {error}") from error

@@ -180,6 +180,19 @@ def test_only_what_a_turn_looks_at_wakes_a_job(world: World):
     assert world.news() == ["some", "some"]
 
 
+def test_a_job_made_anew_outlives_late_words_of_the_one_before(world: World):
+    world.caches.see_job("ADDED", job(1))
+    world.caches.see_job(None, job(5, uid="u2"))
+    world.caches.see_job(OURS, job(2))  # the answer to a write
+    world.caches.see_job("MODIFIED", job(3))
+    world.caches.drop_job(KEY, "u1")  # it is not there, says the API server
+    world.caches.see_job("DELETED", job(4))
+    assert world.caches.jobs[KEY].seen.uid == "u2"
+    world.news()
+    world.caches.see_job("MODIFIED", job(6, uid="u2", generation=2))
+    assert world.news() == ["urgent"]
+
+
 # --- sweeps ---
 class Listed:
     """What the API server lists, and a clock."""

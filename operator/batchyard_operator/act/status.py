@@ -61,7 +61,7 @@ class Statuses:
             self.caches.see_job(OURS, fresh)
             raise
         if answer.get("metadata", {}).get("deletionTimestamp") and not answer["metadata"].get("finalizers"):
-            self.caches.drop_job(seen.key)  # that was the last thing that held it
+            self.caches.drop_job(seen.key, seen.uid)  # that was the last thing that held it
         else:
             self.caches.see_job(OURS, answer)
 

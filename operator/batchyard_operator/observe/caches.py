@@ -91,11 +91,11 @@ class Caches:
         before = self.jobs.get(key)
         if event == "DELETED":
             if before is not None and before.seen.uid == raw["metadata"]["uid"]:
-                self.drop_job(key)
+                self.drop_job(key, before.seen.uid)
             self._bury(raw)
             return
         version = _version(raw)
-        if self._is_stale(raw, before, before.seen.uid if before else ""):
+        if self._is_stale(raw, before):
             return
         seen = self._job_seen(raw, before)
         self.jobs[key] = JobKept(version, seen, tuple(raw["metadata"].get("finalizers") or ()))
@@ -117,7 +117,7 @@ class Caches:
                 self._drop(self.children, key, metadata["name"])
             self._bury(raw)
             return
-        if self._is_stale(raw, before, before.seen.uid if before else ""):
+        if self._is_stale(raw, before):
             return
         kept = ChildKept(
             version=_version(raw),
@@ -139,7 +139,7 @@ class Caches:
                 self._drop(self.pods, key, metadata["name"])
             self._bury(raw)
             return
-        if self._is_stale(raw, before, before.uid if before else ""):
+        if self._is_stale(raw, before):
             return
         owners = metadata.get("ownerReferences") or ()
         kept = PodKept(
@@ -190,16 +190,17 @@ class Caches:
         return uid in self._gone
 
     # --- what vanished unseen ---
-    def drop_job(self, key: Key) -> None:
-        """Forget a BatchJob that is gone."""
-        if (kept := self.jobs.pop(key, None)) is not None:
-            self._remember_gone(kept.seen.uid)
+    def drop_job(self, key: Key, uid: str) -> None:
+        """Forget a BatchJob that is gone; one that was made since under its name stays."""
+        self._remember_gone(uid)
+        if (kept := self.jobs.get(key)) is not None and kept.seen.uid == uid:
+            del self.jobs[key]
             self._changed(key, Change.URGENT)
 
     def drop(self, kind: str, key: Key, name: str, uid: str) -> None:
         """Forget whatever ``everything`` told of."""
         if kind == "jobs":
-            self.drop_job(key)
+            self.drop_job(key, uid)
             return
         self._remember_gone(uid)
         if kind == "children":
@@ -222,11 +223,9 @@ class Caches:
         while len(self._gone) > _REMEMBERED:
             self._gone.popitem(last=False)
 
-    def _is_stale(self, raw: Raw, before: Kept | None, uid: str) -> bool:
-        metadata = raw["metadata"]
-        if metadata["uid"] in self._gone:
-            return True
-        return before is not None and uid == metadata["uid"] and _version(raw) <= before.version
+    def _is_stale(self, raw: Raw, before: Kept | None) -> bool:
+        """Tell whether what is kept is newer, be it another object that took the name."""
+        return raw["metadata"]["uid"] in self._gone or (before is not None and _version(raw) <= before.version)
 
 
 def _job_change(before: JobKept | None, seen: JobSeen) -> Change:
