@@ -13,7 +13,7 @@ from batchyard_operator.observe.memory import Memory
 PATIENCE = 10.0
 """Seconds that a pod may be missing or wait before anybody is asked why."""
 
-_PAUSE = 15.0  # seconds between two lookups of a job
+_PAUSE, _LONGEST_PAUSE = 15.0, 240.0  # seconds between two lookups of a job, twice as long each time
 _NEWEST = 3
 
 Get = Callable[[str, Mapping[str, str]], Awaitable[dict[str, Any]]]
@@ -41,9 +41,14 @@ async def look_up(
     if not waiting:
         memory.mount_failures = ()
     bereft = any(_lacks_our_secret(pod) for pod in pods)
-    if not (any(wanting) or waiting or bereft) or now - memory.looked_up < _PAUSE:
+    if not (any(wanting) or waiting or bereft):
+        memory.lookups = 0
+        return
+    # a thousand jobs may wait behind a quota for hours, and each lookup reads all Events of a namespace
+    if now - memory.looked_up < min(_LONGEST_PAUSE, _PAUSE * 2 ** max(0, min(memory.lookups, 10) - 1)):
         return
     memory.looked_up = now
+    memory.lookups += 1
     if bereft:
         memory.doubt, memory.standing = True, ()
     try:

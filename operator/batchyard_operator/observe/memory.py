@@ -26,7 +26,8 @@ class Memory:
     ``apply_error``: what the API server said when it refused children; ``refused``: the digest of those, and when.
     ``trouble_since``: since when it can't be asked at all.
 
-    ``looked_up``: when Events were asked for; ``refusals``, ``enqueuer_refusals`` and ``mount_failures`` they are.
+    ``looked_up``: when Events were asked for, ``lookups``: how often in a row; ``refusals``, ``enqueuer_refusals``
+    and ``mount_failures`` they are.
     """
 
     uid: str
@@ -46,6 +47,7 @@ class Memory:
     trouble_since: float = 0.0
     status_written: float = float("-inf")
     looked_up: float = float("-inf")
+    lookups: int = 0
     refusals: tuple[str, ...] = ()
     enqueuer_refusals: tuple[str, ...] = ()
     mount_failures: tuple[str, ...] = ()
