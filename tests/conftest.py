@@ -1,6 +1,7 @@
 """Lets tests import what stands beside this file, and gives them real jobs to run workers on."""
 
 import importlib.util
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,6 +16,11 @@ sys.path.append(str(Path(__file__).parents[1] / "testbed"))
 import api_server as api_servers
 from skip_summary import pytest_deselected, pytest_terminal_summary  # noqa: F401 - hooks
 from worker_harness import WorkerJob
+
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # started in the background of a script: then every process that a test starts would ignore it, too
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
