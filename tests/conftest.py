@@ -17,7 +17,6 @@ import api_server as api_servers
 from skip_summary import pytest_deselected, pytest_terminal_summary  # noqa: F401 - hooks
 from worker_harness import WorkerJob
 
-
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # started in the background of a script: then every process that a test starts would ignore it, too
     signal.signal(signal.SIGINT, signal.default_int_handler)
