@@ -140,7 +140,7 @@ def main() -> None:
         sys.exit(why)
     with tempfile.TemporaryDirectory() as folder, connected(Path(folder)) as cluster:
         values = ["--values", str(ROOT / "testbed" / "values.yaml")]
-        where = ["--namespace", SYSTEM, "--create-namespace"]
+        where = ["--namespace", SYSTEM, "--create-namespace", "--take-ownership"]
         chart = str(ROOT / "charts" / "batchyard")
         cluster.helm("upgrade", "--install", "batchyard", chart, *where, *values, "--wait", "--timeout", "3m")
         cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SPACE}})

@@ -38,6 +38,7 @@ def release(cluster: Cluster) -> Iterator[str]:
     cluster.run("helm", "uninstall", RELEASE, "--namespace", SYSTEM, "--wait")  # of a run that was killed
     values = Path(os.environ.get("E2E_VALUES", VALUES))
     where = ["--namespace", SYSTEM, "--create-namespace", "--values", str(values), "--set", "queue.lease=10"]
+    where.append("--take-ownership")  # the CRD outlives releases, and may belong to one of another namespace
     try:
         cluster.helm("upgrade", "--install", RELEASE, str(CHART), *where, "--wait", "--timeout", "3m")
     except AssertionError as error:
