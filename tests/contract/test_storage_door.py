@@ -5,12 +5,13 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 from batchyard.storage.door import open_folder, split
-from batchyard.storage.download import download
+from batchyard.storage.download import download, staged
 from batchyard.storage.port import (
     Changed,
     NotThere,
@@ -220,6 +221,29 @@ def test_several_downloads_of_one_folder_at_once_fetch_it_once(storage: Storage,
         thread.join()
     assert len(stamps) == 4
     assert len(set(stamps)) == 1
+
+
+def test_a_stage_that_others_make_and_rename_away_at_any_moment_is_held_all_the_same(tmp_path: Path) -> None:
+    stage, over = tmp_path / ".m.partial", threading.Event()
+
+    def come_and_go() -> None:
+        while not over.is_set():
+            with suppress(FileExistsError):
+                stage.mkdir()
+            with suppress(FileNotFoundError):
+                stage.rmdir()
+
+    other = threading.Thread(target=come_and_go)
+    other.start()
+    held = 0
+    try:
+        for _ in range(5000):
+            with staged(stage):
+                held += 1
+    finally:
+        over.set()
+        other.join()
+    assert held == 5000
 
 
 def test_a_download_keeps_the_whole_files_of_a_killed_one_and_drops_the_rest(

@@ -45,7 +45,7 @@ def download(
     with told(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         record = folder.with_name(f".{folder.name}.fetched")
-        with _staged(folder.with_name(f".{folder.name}.partial")) as stage:
+        with staged(folder.with_name(f".{folder.name}.partial")) as stage:
             wanted = [_line(stored) for stored in files]
             if folder.is_dir() and _lines(record) == wanted:
                 shutil.rmtree(stage)
@@ -167,12 +167,13 @@ def _check_space(folder: Path, needed: int) -> None:
 
 
 @contextmanager
-def _staged(stage: Path) -> Iterator[Path]:
+def staged(stage: Path) -> Iterator[Path]:
     """Make the stage and hold it against other processes; whoever had it before may have renamed it away."""
     while True:
-        stage.mkdir(exist_ok=True)
+        with suppress(FileExistsError):  # not exist_ok: that looks again, and raises if it was renamed away meanwhile
+            stage.mkdir()
         try:
-            held = os.open(stage, os.O_RDONLY)
+            held = os.open(stage, os.O_RDONLY | os.O_DIRECTORY)
         except FileNotFoundError:
             continue
         try:
